@@ -1,0 +1,132 @@
+"""One tree of errors, one exit status each (SPEC section 2, sysexits(3)).
+
+Every message says what happened, why, and what to do next: `message` is the first two,
+`hint` the last. Never raised bare; `OSError` is translated to one of these in `kernel/`
+or at the place that knows what the file or socket was for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class MvmError(Exception):
+    """Base of all errors that mvm raises on purpose.
+
+    Args:
+        message: what happened and why, one sentence, no trailing newline.
+        hint: what to do next, or an empty string.
+    """
+
+    exit_code: ClassVar[int] = 70
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
+
+
+class UsageError(MvmError):
+    """The words of a call are wrong: unknown option, missing command, no such sandbox."""
+
+    exit_code = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing wrong with a policy, declaration or capability file.
+
+    Attributes:
+        code: stable word, lower case with hyphens (`wildcard-host`).
+        path: where, as a jq path (`.network.egress[1].host`), or the flag (`--network-allow`).
+        message: what is wrong, with the offending text quoted.
+        hint: what to write instead.
+        severity: `error` refuses, `warning` does not.
+        source: file, `file:line:column`, or flag that it came from.
+    """
+
+    code: str
+    path: str
+    message: str
+    hint: str
+    severity: str = "error"
+    source: str = ""
+
+
+class PolicyRefused(MvmError):
+    """A policy or declaration is not acceptable; nothing was started.
+
+    Args:
+        findings: at least one, each with code, path, message and hint.
+    """
+
+    exit_code = 65
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self.findings = tuple(findings)
+        first = self.findings[0]
+        lines = [f"{f.source + ': ' if f.source else ''}{f.path}: {f.message} [{f.code}]" for f in self.findings]
+        super().__init__("\n".join(lines), hint=first.hint)
+
+
+class BackendUnavailable(MvmError):
+    """The machine or the backend cannot enforce what was asked; nothing was started."""
+
+    exit_code = 69
+
+
+class AuditError(MvmError):
+    """The record could not be written or did not verify."""
+
+    exit_code = 74
+
+
+class TransportError(MvmError):
+    """A failure of the network or of a host, not of the policy, before anything started."""
+
+    exit_code = 75
+
+
+class PolicyDenied(MvmError):
+    """The running workload was denied something and the caller asked that this be an error.
+
+    Args:
+        message: what was denied.
+        denials: the denials as JSON objects of schema `mvm.denial/1`.
+    """
+
+    exit_code = 77
+
+    def __init__(self, message: str, *, hint: str = "", denials: Sequence[dict[str, object]] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.denials = tuple(denials)
+
+
+class SandboxTimeout(MvmError):
+    """The time allowed to a run ran out; the sandbox was ended."""
+
+    exit_code = 124
+
+
+class CommandFailed(MvmError):
+    """The guest command ended with a status other than 0 and the caller asked for `check`.
+
+    Args:
+        message: the command and its status.
+        returncode: the status as a shell gives it (128 + n for signal n).
+        stdout: what it wrote to standard output.
+        stderr: what it wrote to standard error.
+    """
+
+    def __init__(self, message: str, *, returncode: int, stdout: bytes = b"", stderr: bytes = b"") -> None:
+        super().__init__(message)
+        self.returncode = returncode
+        self.stdout = stdout
+        self.stderr = stderr
