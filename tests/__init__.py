@@ -1,0 +1,1 @@
+"""The tests of mvm; `support` holds the fake internet they run in."""

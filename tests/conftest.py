@@ -1,0 +1,74 @@
+"""What every test may ask for, and the one move of the pytest process into the fake internet.
+
+Owns the fixtures and markers that all tests share. Must never hold a fixture that only one folder needs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+# Whatever the import mode of pytest: `tests.support` must be importable, under that one name only.
+sys.path[:0] = [root for root in [str(Path(__file__).parent.parent)] if root not in sys.path]
+
+from tests.support import world as worlds
+from tests.support.skips import Skips
+
+if TYPE_CHECKING:
+    from tests.support.world import World
+
+_MARKERS = {
+    "kernel": "needs namespaces and the fake internet, tries one part of the kernel half",
+    "escape": "a way out that was found in a system like this one (ATTACKS), with its allowed twin",
+    "faults": "something breaks or is killed in the middle",
+    "slow": "takes more than two seconds",
+    "root_only": "means something only as root",
+    "user_only": "means something only as an ordinary user",
+    "must_run_here": "skipping it fails the run",
+}
+_NEEDS_WORLD = ("kernel", "escape", "faults")
+_WORLD: pytest.StashKey[World | str] = pytest.StashKey()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Enter the world before anything else has started a thread, and register the markers."""
+    for name, meaning in _MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+    is_worker = hasattr(config, "workerinput")
+    if not is_worker:
+        config.pluginmanager.register(Skips(), "mvm-skips")
+    try:
+        if not is_worker and config.getoption("dist", "no") != "no":
+            config.stash[_WORLD] = "the controller of pytest-xdist runs no tests"
+            worlds.lend_capabilities()
+        else:
+            config.stash[_WORLD] = worlds.enter()
+    except worlds.WorldRefused as refusal:
+        config.stash[_WORLD] = str(refusal)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what means nothing for this user or on this machine, saying why."""
+    if item.get_closest_marker("root_only") and os.geteuid() != 0:
+        pytest.skip("means something only as root")
+    if item.get_closest_marker("user_only") and os.geteuid() == 0:
+        pytest.skip("means something only as an ordinary user")
+    if any(item.get_closest_marker(name) for name in _NEEDS_WORLD):
+        _entered(item.config)
+
+
+def _entered(config: pytest.Config) -> World:
+    made = config.stash[_WORLD]
+    if isinstance(made, str):
+        pytest.skip(made)
+    return made
+
+
+@pytest.fixture(scope="session")
+def world(pytestconfig: pytest.Config) -> World:
+    """The namespace this process is in; skips where the machine withholds one."""
+    return _entered(pytestconfig)
