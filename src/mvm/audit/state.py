@@ -1,0 +1,224 @@
+"""Where mvm keeps what it must remember: the state directory, the runtime directory, the runs.
+
+Owns the order in which these are looked for (SPEC section 6), how they are made, and whom they must
+belong to. A directory that somebody else can write is refused: its record would prove nothing.
+Known hole: only the directories that mvm itself uses are examined, not those above them.
+
+    STATE/            0700
+      keys/           the signing key (`audit.keys`)
+      runs/RUN/       0700, log.jsonl, seal.json (`audit.log`)
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mvm.audit.chain import LONGEST_LINE
+from mvm.audit.run_id import is_run_id
+from mvm.errors import AuditError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RUNS = "runs"
+LOG_FILE = "log.jsonl"
+SEAL_FILE = "seal.json"
+
+_OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def state_directory(environ: Mapping[str, str]) -> str:
+    """Say where state lives; nothing is made or examined.
+
+    Args:
+        environ: the caller's environment (`os.environ`).
+
+    Returns:
+        An absolute path: `$MVM_STATE_DIR`, else `$XDG_STATE_HOME/mvm`, else `~/.local/state/mvm`.
+
+    Raises:
+        AuditError: the variable holds a relative path, or there is no home directory.
+    """
+    if own := environ.get("MVM_STATE_DIR"):
+        return _absolute("MVM_STATE_DIR", own)
+    # The XDG Base Directory Specification tells readers to ignore relative paths.
+    if (base := environ.get("XDG_STATE_HOME", "")).startswith("/"):
+        return f"{base.rstrip('/')}/mvm"
+    home = environ.get("HOME", "")
+    if not home.startswith("/"):
+        msg = "there is no place for the record: neither MVM_STATE_DIR, XDG_STATE_HOME nor HOME is set"
+        raise AuditError(msg, hint="set MVM_STATE_DIR to a directory of your own")
+    return f"{home.rstrip('/')}/.local/state/mvm"
+
+
+def runtime_directory(environ: Mapping[str, str]) -> str:
+    """Say where running sandboxes keep their sockets; nothing is made or examined.
+
+    Args:
+        environ: the caller's environment (`os.environ`).
+
+    Returns:
+        An absolute path: `$MVM_RUNTIME_DIR`, else `$XDG_RUNTIME_DIR/mvm`, else `run` in the state directory.
+
+    Raises:
+        AuditError: as `state_directory`.
+    """
+    if own := environ.get("MVM_RUNTIME_DIR"):
+        return _absolute("MVM_RUNTIME_DIR", own)
+    if (base := environ.get("XDG_RUNTIME_DIR", "")).startswith("/"):
+        return f"{base.rstrip('/')}/mvm"
+    return f"{state_directory(environ)}/run"
+
+
+def _absolute(variable: str, path: str) -> str:
+    if not path.startswith("/"):
+        msg = f"{variable} is {path!r}, and where that is would depend on the working directory"
+        raise AuditError(msg, hint=f"set {variable} to an absolute path")
+    return path.rstrip("/") or "/"
+
+
+def open_private(path: str, *, below: int | None = None) -> int:
+    """Open a directory that nobody else can write, making it with mode 0700 if it is not there.
+
+    Args:
+        path: absolute; or one name inside `below`.
+        below: the descriptor of the directory it is in, or None.
+
+    Returns:
+        A descriptor of the directory itself, never of something put in its place; the caller closes it.
+
+    Raises:
+        AuditError: it is not a directory, a symbolic link, somebody else's, writable by group or others,
+            or it cannot be made.
+    """
+    try:
+        _make(path, below)
+        directory = os.open(path, _OPEN_DIRECTORY, dir_fd=below)
+    except NotADirectoryError as error:
+        msg = f"{path} is not a directory (or is a symbolic link), so the record cannot be kept there"
+        raise AuditError(msg, hint="set MVM_STATE_DIR to a directory of your own") from error
+    except OSError as error:
+        msg = f"{path} cannot be used for the record: {error.strerror}"
+        raise AuditError(msg, hint="set MVM_STATE_DIR to a directory that you can write") from error
+    try:
+        _check_owner(path, os.fstat(directory))
+    except AuditError:
+        os.close(directory)
+        raise
+    return directory
+
+
+def _make(path: str, below: int | None) -> None:
+    if below is None and (parent := os.path.dirname(path)) not in ("", "/"):  # noqa: PTH120  pathlib costs 4 ms
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            _make(parent, None)
+        else:
+            return
+    try:
+        os.mkdir(path, 0o700, dir_fd=below)
+    except FileExistsError:
+        return
+
+
+def _check_owner(path: str, found: os.stat_result) -> None:
+    if found.st_uid != os.geteuid():
+        msg = f"{path} belongs to user {found.st_uid}, not to you ({os.geteuid()})"
+        raise AuditError(msg, hint="set MVM_STATE_DIR to a directory of your own")
+    if found.st_mode & _OTHERS_MAY_WRITE:
+        msg = f"{path} can be written by others (mode {stat.S_IMODE(found.st_mode):04o}), so a record there proves nothing"
+        raise AuditError(msg, hint=f"chmod go-w {path}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run that state knows of.
+
+    Attributes:
+        id: its run id.
+        directory: absolute path of `runs/RUN`.
+        name: the name its sandbox was given, or an empty string where its log does not say.
+    """
+
+    id: str
+    directory: str
+    name: str
+
+    @property
+    def log(self) -> str:
+        """The path of its log."""
+        return f"{self.directory}/{LOG_FILE}"
+
+
+def list_runs(directory: str) -> tuple[Run, ...]:
+    """List the runs, oldest first; a state directory that is not there has none.
+
+    Args:
+        directory: the state directory.
+
+    Raises:
+        AuditError: the directory cannot be read.
+    """
+    runs = f"{directory}/{RUNS}"
+    try:
+        names = sorted(filter(is_run_id, os.listdir(runs)))  # noqa: PTH208  pathlib costs 4 ms
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        msg = f"the runs in {runs} cannot be listed: {error.strerror}"
+        raise AuditError(msg) from error
+    return tuple(_run_at(f"{runs}/{name}", name) for name in names)
+
+
+def find_run(directory: str, text: str) -> Run:
+    """Find the run that somebody means.
+
+    Args:
+        directory: the state directory.
+        text: a run id, the name of a sandbox (then its newest run), or the beginning of exactly one id.
+
+    Returns:
+        The run.
+
+    Raises:
+        UsageError: none is meant, or more than one.
+        AuditError: the directory cannot be read.
+    """
+    runs = list_runs(directory)
+    wanted = text.upper()
+    found = [run for run in runs if run.id == wanted] or [run for run in runs if run.name == text][-1:]
+    found = found or [run for run in runs if wanted and run.id.startswith(wanted)]
+    match found:
+        case [run]:
+            return run
+        case []:
+            msg = f"there is no run {text!r}"
+            raise UsageError(msg, hint="mvmctl ls -a lists the runs that are known")
+        case _:
+            msg = f"{text!r} is the beginning of {len(found)} run ids"
+            raise UsageError(msg, hint=f"write more of it, for example {found[-1].id}")
+
+
+def _run_at(directory: str, run: str) -> Run:
+    return Run(id=run, directory=directory, name=_name_in(f"{directory}/{LOG_FILE}"))
+
+
+def _name_in(log: str) -> str:
+    """Read the name from the first line; what is wrong with a log is for `audit.chain` to say."""
+    import json  # noqa: PLC0415  only listing reads JSON
+
+    try:
+        file = os.open(log, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(file, "rb") as opened:
+            first = json.loads(opened.readline(LONGEST_LINE))
+    except (OSError, ValueError, RecursionError):
+        return ""
+    name = first.get("name") if isinstance(first, dict) else None
+    return name if isinstance(name, str) else ""
