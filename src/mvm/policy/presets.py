@@ -56,11 +56,11 @@ MODEL_APIS: tuple[HostName, ...] = tuple(
 )
 """Hosts that answer for language models, each on 443 only. Whatever is sent there leaves the machine."""
 
-_BROAD = "Broad presets are convenience tools, not production policy: freeze it to explicit grants before relying on it."
+_BROAD = "Broad presets are convenience tools, not production policy; `network freeze` spells one out."
 
 PRESET_WARNINGS: dict[Preset, str] = {
     Preset.REGISTRIES: (
-        "The preset `registries` opens every package registry that this machine's tools are configured to use; "
+        "The preset `registries` opens every package registry that this machine's tools are configured with; "
         f"a registry that takes uploads can receive data. {_BROAD}"
     ),
     Preset.DEV: (
@@ -72,7 +72,7 @@ PRESET_WARNINGS: dict[Preset, str] = {
         f"anyone can publish on a source host, so it can receive data. {_BROAD}"
     ),
     Preset.UNRESTRICTED: (
-        "The preset `unrestricted` opens every public host on every port: only metadata, loopback and private "
+        "The preset `unrestricted` opens every public host on every port; metadata, loopback and private "
         f"addresses stay closed. {_BROAD}"
     ),
 }

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from mvm.terms import Seconds
 
 if TYPE_CHECKING:
-    import subprocess
     import re
+    import subprocess
     from collections.abc import Mapping, Sequence
 
 LIMIT = 1 << 20
@@ -99,7 +99,7 @@ def _drain(process: subprocess.Popen[bytes], patience: Seconds) -> bytes:
     import subprocess
     import time
 
-    assert process.stdout is not None  # noqa: S101  (asked for as a pipe above; tells the type)
+    assert process.stdout is not None  # asked for as a pipe above; tells the type
     deadline = time.monotonic() + patience
     kept = bytearray()
     late = f"did not answer within {patience:g} s"
@@ -142,20 +142,22 @@ def read_file(path: Path, *, limit: int = LIMIT) -> str | None:
     Raises:
         NoAnswer: it is there and cannot be read, is no regular file, or is larger than `limit`.
     """
+    import stat
+
+    if str(path) == os.devnull:  # how people say "no file"
+        return None
     try:
-        # O_NONBLOCK: a FIFO in the place of a file must not stop us
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        # O_NONBLOCK: opening a FIFO in the place of a file must not stop us
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                message = f"{path} is no regular file"
+                raise NoAnswer(message)
+            content = file.read(limit + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        message = f"{path} cannot be opened ({getattr(error, 'strerror', None) or 'not a file name'})"
+        message = f"{path} cannot be read ({getattr(error, 'strerror', None) or 'no file name'})"
         raise NoAnswer(message) from error
-    with os.fdopen(descriptor, "rb") as file:
-        try:
-            content = file.read(limit + 1)
-        except OSError as error:
-            message = f"{path} cannot be read ({error.strerror})"
-            raise NoAnswer(message) from error
     if len(content) > limit:
         message = f"{path} is larger than {limit} bytes"
         raise NoAnswer(message)

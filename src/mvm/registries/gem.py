@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
     from mvm.policy.presets import Discovery
 
-_QUESTION = 'puts Gem.method(:sources).source_location[0], "configured", Gem.sources.to_a, "default", Gem.default_sources.to_a'
+_QUESTION = """\
+puts Gem.method(:sources).source_location[0]
+puts "configured", Gem.sources.to_a, "default", Gem.default_sources.to_a
+"""
 _INDEX = re.compile(r'uri\.host == "([^"]+)"\s+index_uri = uri\.dup\s+index_uri\.host = "([^"]+)"')
 
 

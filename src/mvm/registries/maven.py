@@ -9,7 +9,6 @@ the project's own and not read.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mvm.registries.ask import find_tool, home
@@ -17,6 +16,7 @@ from mvm.registries.gather import Gathering
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
     from xml.etree.ElementTree import Element
 
     from mvm.policy.presets import Discovery

@@ -45,27 +45,31 @@ def discover(environ: Mapping[str, str], cwd: Path) -> tuple[Discovery, ...]:
         text = ask([str(tool), "pip", "install", "--help"], environ)
     except NoAnswer as error:
         return (gathering.absent(f"uv: {error}"),)
-    default = next(((environ[name], name) for name in _DEFAULT_VARIABLES if environ.get(name)), None)
+    named = _add_variables(gathering, environ)
     without = environ.get("UV_NO_INDEX", "").lower() in _TRUE
-    for variable in _LIST_VARIABLES:
-        for word in environ.get(variable, "").replace(",", " ").split():
-            gathering.add(_nameless(word), source=variable)
     for path in _machine_files(environ, cwd):  # strongest first: one default index, all the others together
         table = _table(gathering, path)
-        for url in _defaults(table):
-            default = default or (url, str(path))
+        named = named or next(((url, str(path)) for url in _defaults(table)), None)
+        without = without or table.get("no-index") is True
         for url in _extras(table):
             gathering.add(url, source=str(path))
-        without = without or table.get("no-index") is True
     for path in _project_files(environ, cwd):
         table = _table(gathering, path)
         for url in (*_defaults(table), *_extras(table)):
             gathering.withhold(url, source=str(path))
-    if default is not None:
-        gathering.add(_nameless(default[0]), source=default[1])
+    if named is not None:
+        gathering.add(_nameless(named[0]), source=named[1])
     elif not without:
         _add_default(gathering, environ, text)
     return (gathering.found(),)
+
+
+def _add_variables(gathering: Gathering, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    """Add the indexes and link pages of UV_* variables; give the default one, and its variable."""
+    for variable in _LIST_VARIABLES:
+        for word in environ.get(variable, "").replace(",", " ").split():
+            gathering.add(_nameless(word), source=variable)
+    return next(((environ[name], name) for name in _DEFAULT_VARIABLES if environ.get(name)), None)
 
 
 def _add_default(gathering: Gathering, environ: Mapping[str, str], text: str) -> None:

@@ -1,0 +1,1 @@
+"""Tests of what this machine's package tools are configured to use."""
