@@ -53,7 +53,8 @@ def configure(machine: Machine, extra: str = "") -> None:
     machine.write("etc/sources.list.d/ignored.list.bak", "deb http://ignored.example/ stable main\n")
     configuration = machine.write(
         "apt.conf",
-        f'Dir::Etc::sourcelist "{lists}/sources.list";\nDir::Etc::sourceparts "{lists}/sources.list.d";\n{extra}',
+        f'Dir::Etc::sourcelist "{lists}/sources.list";\n'
+        f'Dir::Etc::sourceparts "{lists}/sources.list.d";\n{extra}',
     )
     machine.environ["APT_CONFIG"] = str(configuration)
 

@@ -16,18 +16,19 @@ if TYPE_CHECKING:
     from .machine import Machine
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "private-mirror.md"
-EXAMPLE = re.compile(
-    r"^(\w+)[^\n]*, in `~/([^`]+)`[^`]*(?:`[^`]*`[^`]*)*?\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL
-)
+INTRODUCTION = re.compile(r"^(\w+).*?, in `~/([^`]+)`", re.DOTALL)
 COMMANDS = {"Maven": "mvn"}
 
 
 def examples() -> list[tuple[str, str, str]]:
     """Give each example's tool, file and text."""
-    return [
-        (COMMANDS.get(tool, tool), name, text)
-        for tool, name, text in EXAMPLE.findall(PAGE.read_text("utf-8"))
-    ]
+    parts = PAGE.read_text("utf-8").split("```")
+    found = []
+    for before, block in zip(parts[::2], parts[1::2], strict=False):
+        match = INTRODUCTION.search(before.strip().rpartition("\n\n")[2])
+        if match:
+            found.append((COMMANDS.get(match[1], match[1]), match[2], block.partition("\n")[2]))
+    return found
 
 
 def test_every_tool_with_a_file_has_an_example() -> None:
