@@ -15,8 +15,8 @@ import pytest
 # Whatever the import mode of pytest: `tests.support` must be importable, under that one name only.
 sys.path[:0] = [root for root in [str(Path(__file__).parent.parent)] if root not in sys.path]
 
-from tests.support import world as worlds
-from tests.support.skips import Skips
+from tests.support import world as worlds  # noqa: E402
+from tests.support.skips import Skips  # noqa: E402
 
 if TYPE_CHECKING:
     from tests.support.world import World

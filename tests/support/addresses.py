@@ -1,12 +1,12 @@
 """The map of the fake internet: which addresses and names mean what.
 
-Owns constants only. The addresses look public, because mvm refuses private and documentation ranges; nothing is ever
-sent to their real owners, since the namespace has no way out.
+Owns constants only. The addresses look public, because mvm refuses private and documentation ranges;
+nothing is ever sent to their real owners, since the namespace has no way out.
 """
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 
 LINK_NAME = "uplink"
 """The name of the wire at both ends."""
@@ -35,9 +35,13 @@ SILENT = (IPv4Network("93.184.216.0/24"), IPv6Network("2606:2800:216::/64"))
 UNREACHABLE = (IPv4Network("93.184.217.0/24"), IPv6Network("2606:2800:217::/64"))
 """Whatever is sent there is answered by ICMP: host (IPv4) or network (IPv6) unreachable."""
 
+MARK_ADDRESSES = (GATEWAY_V4, GATEWAY_V6)
+MARK_PORT = 9
+"""Where tests send a datagram to make sure that the sink has seen all that was sent before."""
+
 
 def everywhere_but_the_link() -> list[IPv4Network | IPv6Network]:
-    """The prefixes that together hold every address except those of the wire itself, most general first."""
-    v4 = sorted(ip_network("0.0.0.0/0").address_exclude(LINK_V4), key=lambda net: net.prefixlen)
-    v6 = sorted(ip_network("::/0").address_exclude(LINK_V6), key=lambda net: net.prefixlen)
+    """The prefixes that together hold every address except those of the wire itself."""
+    v4 = IPv4Network("0.0.0.0/0").address_exclude(LINK_V4)
+    v6 = IPv6Network("::/0").address_exclude(LINK_V6)
     return [*v4, *v6]

@@ -32,7 +32,7 @@ def _checked(result: int, tried: str) -> None:
 
 
 def unshare(flags: int) -> None:
-    """unshare(2): move the calling thread into new namespaces. Raises OSError."""
+    """Move the calling thread into new namespaces (unshare(2)). Raises OSError."""
     _checked(_libc.unshare(flags), f"unshare({flags:#x})")
 
 
@@ -49,7 +49,7 @@ def enter_user_namespace() -> None:
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
-    """mount(2). Raises OSError."""
+    """Attach a file system, or change how one is attached, as mount(2) says. Raises OSError."""
     words = [None if word is None else word.encode() for word in (source, target, kind, data)]
     result = _libc.mount(words[0], words[1], words[2], ctypes.c_ulong(flags), words[3])
     _checked(result, f"mount {source or kind} on {target}")
@@ -68,7 +68,7 @@ def may_administer() -> bool:
 
 @contextlib.contextmanager
 def inherited_capabilities() -> Iterator[None]:
-    """Within it, programs that the calling thread starts keep its capabilities (capabilities(7), ambient set)."""
+    """Within it, programs that the calling thread starts keep its capabilities (capabilities(7))."""
     share_capabilities()
     try:
         yield
@@ -77,16 +77,19 @@ def inherited_capabilities() -> Iterator[None]:
 
 
 def share_capabilities() -> None:
-    """From now on programs that the calling thread starts keep its capabilities. Raises OSError."""
+    """Programs that this thread starts from now on keep its capabilities. Raises OSError."""
     effective, permitted, _ = _capabilities()
     _set_capabilities(effective, permitted, permitted)
     for number in range(64):
         if permitted >> number & 1:
-            _checked(_libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number, 0, 0), f"raise capability {number}")
+            _checked(
+                _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number, 0, 0),
+                f"raise capability {number}",
+            )
 
 
 def withdraw_capabilities() -> None:
-    """From now on programs that the calling thread starts get only what their user has anyway. Raises OSError."""
+    """Programs started from now on get only what their user has anyway. Raises OSError."""
     effective, permitted, _ = _capabilities()
     _checked(_libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), "clear ambient capabilities")
     _set_capabilities(effective, permitted, 0)

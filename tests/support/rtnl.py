@@ -1,7 +1,7 @@
 """Links, addresses and routes over rtnetlink(7), for building the world that tests run in.
 
-Owns the handful of requests the fake internet needs. Must never import the product's netlink: a world built by the
-code under test would prove nothing. It decides nothing.
+Owns the handful of requests the fake internet needs. Must never import the product's netlink: a world built
+by the code under test would prove nothing. It decides nothing.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class Rtnl:
 
     def __init__(self) -> None:
         """Open the socket; it stays with the namespace it was opened in. Raises OSError."""
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+        )
         self._sequence = 0
 
     def __enter__(self) -> Self:
@@ -65,7 +67,7 @@ class Rtnl:
         self._ask(_RTM_NEWLINK, 0, body, f"link {name} up")
 
     def add_veth(self, name: str, *, peer: str, peer_pid: int) -> None:
-        """Make a veth(4) pair: `name` here, `peer` in the network namespace of the process `peer_pid`. Raises OSError."""
+        """Make a veth(4) pair: `name` here, `peer` where the process `peer_pid` is. Raises OSError."""
         header = struct.pack("=BxHiII", 0, 0, 0, 0, 0)
         far = header + _text(_IFLA_IFNAME, peer) + _attribute(_IFLA_NET_NS_PID, struct.pack("=I", peer_pid))
         info = _text(_IFLA_INFO_KIND, "veth") + _attribute(_IFLA_INFO_DATA, _attribute(_VETH_INFO_PEER, far))
@@ -73,15 +75,17 @@ class Rtnl:
         self._ask(_RTM_NEWLINK, _NLM_F_NEW, body, f"veth {name}")
 
     def add_address(self, link: str, address: str, prefix: int) -> None:
-        """Give `link` an address with a prefix length in bits, without duplicate detection. Raises OSError."""
+        """Give `link` an address and prefix length in bits, without duplicate detection. Raises OSError."""
         parsed = ip_address(address)
         index = socket.if_nametoindex(link)
         body = struct.pack("=BBBBI", _family(parsed), prefix, _IFA_F_NODAD, _SCOPE_UNIVERSE, index)
         body += _attribute(_IFA_LOCAL, parsed.packed) + _attribute(_IFA_ADDRESS, parsed.packed)
         self._ask(_RTM_NEWADDR, _NLM_F_NEW, body, f"address {address}/{prefix} on {link}")
 
-    def add_route(self, prefix: str, *, kind: int = UNICAST, via: str | None = None, link: str | None = None) -> None:
-        """Add a route for `prefix`; LOCAL, BLACKHOLE and UNREACHABLE go to the local table. Raises OSError."""
+    def add_route(
+        self, prefix: str, *, kind: int = UNICAST, via: str | None = None, link: str | None = None
+    ) -> None:
+        """Add a route for `prefix`; all kinds but UNICAST go to the local table. Raises OSError."""
         net = ip_network(prefix)
         table = _RT_TABLE_MAIN if kind == UNICAST else _RT_TABLE_LOCAL
         scope = _SCOPE_HOST if kind == LOCAL else _SCOPE_UNIVERSE

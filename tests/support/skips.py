@@ -1,7 +1,7 @@
 """A skipped test is counted, with its reason, and is a failure where the test had to run.
 
-Owns the account of skips of one pytest session and the marker `must_run_here`. Never decides whether a test is
-skipped.
+Owns the account of skips of one pytest session and the marker `must_run_here`. Never decides whether a test
+is skipped.
 """
 
 from __future__ import annotations

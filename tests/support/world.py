@@ -1,14 +1,15 @@
 """The world that tests run in: a network namespace whose only neighbour is the fake internet.
 
-Owns moving the pytest process there, once, and the wire to the namespace "up". Must never leave a way to the real
-internet: the namespace starts empty, and the wire is the only link it ever gets.
+Owns moving the pytest process there, once, and the wire to the namespace "up". Must never leave a way to
+the real internet: the namespace starts empty, and the wire is the only link it ever gets.
 
-    pytest (namespace "host") ── uplink ═══ uplink ── servers (namespace "up"; every other address is local there)
+    pytest (namespace "host") ── uplink ═══ uplink ── servers (namespace "up"; all addresses are local there)
 
-An ordinary user gets a user namespace around it. The process itself keeps capabilities there, programs that it starts
-do not (execve(2) drops them for a user other than 0), so that `mvmctl` runs just as it does for that user. Under
-pytest-xdist a worker has threads by the time it could make a user namespace, so the controller makes one and lends
-its capabilities to the workers, which take them back from their own children in `enter`.
+An ordinary user gets a user namespace around it. The process itself keeps capabilities there, programs that
+it starts do not (execve(2) drops them for a user other than 0), so that `mvmctl` runs just as it does for
+that user. Under pytest-xdist a worker has threads by the time it could make a user namespace, so the
+controller makes one and lends its capabilities to the workers, which take them back from their own children
+in `enter`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ from pathlib import Path
 from tests.support import addresses, namespaces
 from tests.support.rtnl import Rtnl
 
-_PROXY_VARIABLES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
+_FOREIGN_VARIABLES = frozenset(
+    {"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"}
+    | {"ssl_cert_file", "ssl_cert_dir", "nix_ssl_cert_file", "curl_ca_bundle", "requests_ca_bundle"}
+    | {"node_extra_ca_certs", "git_ssl_cainfo", "pip_cert", "npm_config_cafile", "cargo_http_cainfo"}
+)
+"""Proxies and authorities of the internet outside, which programs would prefer to the ones a test names."""
 _NAME_CACHE = "/run/nscd"
 
 
@@ -36,7 +42,7 @@ class World:
     def lay_wire(self, pid: int) -> None:
         """Join this namespace to the one of the process `pid`, and route everything through it.
 
-        The far end arrives there under the name `addresses.LINK_NAME`, down and without an address. Raises OSError.
+        The far end arrives there as `addresses.LINK_NAME`, down and without an address. Raises OSError.
         """
         link = addresses.LINK_NAME
         with Rtnl() as rtnl:
@@ -48,8 +54,8 @@ class World:
             rtnl.add_route("::/0", via=addresses.GATEWAY_V6, link=link)
 
 
-class WorldRefused(Exception):
-    """This machine withholds something the world needs; the text says what."""
+class WorldRefused(Exception):  # noqa: N818  (named as the errors of mvm are)
+    """The machine withholds something the world needs; the text says what."""
 
 
 def lend_capabilities() -> None:
@@ -84,7 +90,7 @@ def enter() -> World:
         _replace_name_files(directory)
     except OSError as problem:
         raise WorldRefused(f"no world on this machine: {problem}") from problem
-    _forget_proxies()
+    _forget_the_outside()
     return World(directory)
 
 
@@ -93,12 +99,18 @@ def _own_directory() -> Path:
     # World-readable: workloads that run as another user read the test authority's certificate from here.
     directory.chmod(0o755)
     owner = os.getpid()
-    atexit.register(lambda: os.getpid() == owner and shutil.rmtree(directory, ignore_errors=True))
+    atexit.register(_remove_own, directory, owner)
     return directory
 
 
+def _remove_own(directory: Path, owner: int) -> None:
+    # A forked child that ends in the ordinary way runs this too, and must not take the files from its parent.
+    if os.getpid() == owner:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def _replace_name_files(directory: Path) -> None:
-    """Bind-mount the files that decide how names resolve, and hide the cache (nscd(8)) that would answer instead."""
+    """Bind-mount the files that decide how names resolve, and hide the cache that would answer instead."""
     switch = Path("/etc/nsswitch.conf")
     lines = switch.read_text().splitlines() if switch.exists() else []
     kept = [line for line in lines if not line.startswith("hosts:")]
@@ -119,7 +131,7 @@ def _replace_name_files(directory: Path) -> None:
         namespaces.mount("none", _NAME_CACHE, "tmpfs", 0)
 
 
-def _forget_proxies() -> None:
-    for name in _PROXY_VARIABLES:
-        os.environ.pop(name, None)
-        os.environ.pop(name.upper(), None)
+def _forget_the_outside() -> None:
+    for name in list(os.environ):
+        if name.lower() in _FOREIGN_VARIABLES:
+            del os.environ[name]
