@@ -1,0 +1,161 @@
+"""A root tree as data: what a sandbox sees of this machine, and where.
+
+Owns the shape of such a tree and its description for `--dry-run`. Must never touch the file system.
+
+The entries are tuples by `NamedTuple`, not dataclasses: eight classes cost a start 0.4 ms instead of 3.
+
+What a backend that makes a view may rely on, and must do:
+
+- It starts from an empty tmpfs, makes the entries in their order, and leaves that tmpfs read-only.
+- No target passes through a `Link` of the same view, none is given twice, and each is absolute and normalised.
+- A missing directory on the way to a target is made with mode 0755, and belongs to whoever the tmpfs belongs
+  to that it lies in. Below a `Bind` everything exists already, so a backend never makes anything there: it
+  would make it on the host. `over` says which files and mount points these are.
+- Binds are recursive, and read-only with all they contain before the next entry is made, unless `writable`.
+- Devices apart, mounts are `nosuid,nodev`. /proc is the backend's own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from mvm.errors import Finding
+
+
+class Bind(NamedTuple):
+    """A file or directory of the host, seen at `target`.
+
+    Attributes:
+        source: absolute real path on the host, free of symbolic links when the view was made.
+        target: absolute path inside.
+        writable: whether the workload may change it; otherwise it is read-only with all mounts below it.
+        optional: whether it is left out in silence if it is gone when the tree is made.
+        reason: why it is there, for people.
+        over: whether the mount point exists already, since it lies below an earlier `Bind`.
+    """
+
+    source: str
+    target: str
+    writable: bool
+    optional: bool
+    reason: str
+    over: bool = False
+
+    def describe(self) -> str:
+        """Return one line for `--dry-run`."""
+        origin = "" if self.source == self.target else f" from {self.source}"
+        return f"{self.target}{origin} ({'read-write' if self.writable else 'read-only'}: {self.reason})"
+
+
+class Link(NamedTuple):
+    """A symbolic link.
+
+    Attributes:
+        target: absolute path of the link inside.
+        to: its text, as symlink(2) takes it.
+    """
+
+    target: str
+    to: str
+
+    def describe(self) -> str:
+        """Return one line for `--dry-run`."""
+        return f"{self.target} -> {self.to}"
+
+
+class Tmpfs(NamedTuple):
+    """An empty file system in memory.
+
+    Attributes:
+        target: absolute path inside.
+        mode: permission bits of its root.
+        size: limit in bytes, or None for the kernel's own (half of the memory; tmpfs(5)).
+        owned: whether it belongs to the workload's user; else to the sandbox's root.
+        over: as in `Bind`.
+    """
+
+    target: str
+    mode: int
+    size: int | None
+    owned: bool
+    over: bool = False
+
+    def describe(self) -> str:
+        """Return one line for `--dry-run`."""
+        limit = "" if self.size is None else f", at most {self.size} bytes"
+        return f"{self.target} (empty, in memory, mode {self.mode:04o}{limit})"
+
+
+class File(NamedTuple):
+    """A small generated file.
+
+    Attributes:
+        target: absolute path inside.
+        content: all its bytes.
+        mode: permission bits; never writable for the workload where `over`.
+        over: whether a file of the host is seen at `target` through an earlier `Bind`: then this one must be
+            mounted over it, read-only, and never be written into it.
+    """
+
+    target: str
+    content: bytes
+    mode: int
+    over: bool
+
+    def describe(self) -> str:
+        """Return one line for `--dry-run`."""
+        return f"{self.target} (made, {len(self.content)} bytes)"
+
+
+class Device(NamedTuple):
+    """One character device of the host.
+
+    Attributes:
+        name: file name below /dev, on the host and inside.
+    """
+
+    name: str
+
+    def describe(self) -> str:
+        """Return one line for `--dry-run`."""
+        return f"/dev/{self.name} (device)"
+
+
+class Terminals(NamedTuple):
+    """A devpts file system of its own, `newinstance,ptmxmode=0666,mode=0620` (mount(8)).
+
+    Attributes:
+        target: absolute path inside.
+    """
+
+    target: str
+
+    def describe(self) -> str:
+        """Return one line for `--dry-run`."""
+        return f"{self.target} (own terminals)"
+
+
+Entry = Bind | Link | Tmpfs | File | Device | Terminals
+
+
+class View(NamedTuple):
+    """A whole root tree with the environment that fits it.
+
+    Attributes:
+        entries: in the order in which they are made.
+        path: PATH inside; every directory in it is there.
+        environ: the whole environment inside, PATH included.
+        workdir: where the workload starts if nobody says otherwise.
+        findings: warnings about what was asked to be seen; never errors.
+    """
+
+    entries: tuple[Entry, ...]
+    path: str
+    environ: dict[str, str]
+    workdir: str
+    findings: tuple[Finding, ...]
+
+    def describe(self) -> tuple[str, ...]:
+        """Return one line an entry, in order, for `--dry-run`."""
+        return tuple(entry.describe() for entry in self.entries)
