@@ -5,6 +5,7 @@ Owns the fixtures and markers that all tests share. Must never hold a fixture th
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from pathlib import Path
@@ -16,9 +17,14 @@ import pytest
 sys.path[:0] = [root for root in [str(Path(__file__).parent.parent)] if root not in sys.path]
 
 from tests.support import world as worlds  # noqa: E402
+from tests.support.internet import Internet  # noqa: E402
+from tests.support.leftovers import Leftovers  # noqa: E402
+from tests.support.mvmctl import Mvmctl  # noqa: E402
 from tests.support.skips import Skips  # noqa: E402
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.support.world import World
 
 _MARKERS = {
@@ -31,6 +37,7 @@ _MARKERS = {
     "must_run_here": "skipping it fails the run",
 }
 _NEEDS_WORLD = ("kernel", "escape", "faults")
+_NUMBERS = itertools.count(1)
 _WORLD: pytest.StashKey[World | str] = pytest.StashKey()
 
 
@@ -72,3 +79,37 @@ def _entered(config: pytest.Config) -> World:
 def world(pytestconfig: pytest.Config) -> World:
     """The namespace this process is in; skips where the machine withholds one."""
     return _entered(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def internet(world: World) -> Iterator[Internet]:
+    """The fake internet: its hosts, what arrived at them, and how they behave."""
+    try:
+        made = Internet(world)
+    except OSError as problem:
+        pytest.skip(f"no wire to the fake internet on this machine: {problem}")
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def ca_file(internet: Internet) -> Path:
+    """The certificate that every host of the fake internet is signed by, PEM."""
+    return internet.ca_file
+
+
+@pytest.fixture
+def mvmctl(internet: Internet, world: World) -> Iterator[Mvmctl]:
+    """The command line, with the fake internet around it and directories of its own."""
+    assert internet.pid
+    directory = world.directory / f"m{next(_NUMBERS)}"
+    directory.mkdir()
+    made = Mvmctl(directory)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def leftovers(mvmctl: Mvmctl) -> Leftovers:
+    """What remains since the test began; `leftovers.expect_none()` at its end."""
+    return Leftovers([mvmctl.runtime, mvmctl.temporary])

@@ -13,7 +13,7 @@ host.
 | echo.example.test | echo on 7 (TCP and UDP), TLS on 8443, discard on 9 (TCP and UDP), source on 19 (TCP) |
 | bad.example.test | 1001 drip, 1002 mute, 1003 stuck, 1004 reset, 1005 reset-at-once, 1006 half-close |
 | index.test, files.index.test | a package index over TLS (`upstream/index.py`) |
-| refused, silent, unreachable.example.test | nothing listens; nothing answers; ICMP unreachable |
+| refused, silent, unreachable.example.test | nothing listens; nothing answers; ICMP, heeded within 1 s |
 | private, metadata, cgnat, linklocal.example.test | addresses that are not public; HTTP on 80 there |
 | loopback, mapped.example.test | 127.0.0.1, ::ffff:169.254.169.254; nothing there |
 """

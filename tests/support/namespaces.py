@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x00020000, 0x10000000, 0x40000000
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 
+_MNT_DETACH = 2
 _CAP_SYS_ADMIN = 21
 _CAPABILITY_VERSION_3 = 0x20080522
 _PR_SET_CHILD_SUBREAPER = 36
@@ -49,10 +50,15 @@ def enter_user_namespace() -> None:
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
-    """Attach a file system, or change how one is attached, as mount(2) says. Raises OSError."""
+    """Attach a file system, or change how one is attached. Raises OSError."""
     words = [None if word is None else word.encode() for word in (source, target, kind, data)]
     result = _libc.mount(words[0], words[1], words[2], ctypes.c_ulong(flags), words[3])
     _checked(result, f"mount {source or kind} on {target}")
+
+
+def unmount(target: str) -> None:
+    """Detach what is mounted at `target`. Raises OSError."""
+    _checked(_libc.umount2(target.encode(), _MNT_DETACH), f"unmount {target}")
 
 
 def adopt_orphans() -> None:

@@ -15,11 +15,12 @@ from typing import Self
 _NLM_F_REQUEST_ACK = 0x1 | 0x4
 _NLM_F_NEW = 0x400 | 0x200
 _NLMSG_ERROR = 2
-_RTM_NEWLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 20, 24
-_IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_NET_NS_PID = 3, 18, 19
+_RTM_NEWLINK, _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_NEWNEIGH = 16, 20, 24, 28
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_NET_NS_PID = 1, 3, 18, 19
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _IFA_F_NODAD = 0x02
+_NDA_DST, _NDA_LLADDR, _NUD_PERMANENT = 1, 2, 0x80
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
 _RTPROT_STATIC = 4
 _RT_TABLE_MAIN, _RT_TABLE_LOCAL = 254, 255
@@ -66,13 +67,16 @@ class Rtnl:
         body = struct.pack("=BxHiII", 0, 0, socket.if_nametoindex(name), _IFF_UP, _IFF_UP)
         self._ask(_RTM_NEWLINK, 0, body, f"link {name} up")
 
-    def add_veth(self, name: str, *, peer: str, peer_pid: int) -> None:
-        """Make a veth(4) pair: `name` here, `peer` where the process `peer_pid` is. Raises OSError."""
+    def add_veth(self, name: str, *, peer_pid: int, ethernet: tuple[bytes, bytes]) -> None:
+        """Make a veth(4) pair, both called `name`: one end here, the other where the process `peer_pid` is.
+
+        `ethernet` holds their hardware addresses, six bytes each. Raises OSError.
+        """
         header = struct.pack("=BxHiII", 0, 0, 0, 0, 0)
-        far = header + _text(_IFLA_IFNAME, peer) + _attribute(_IFLA_NET_NS_PID, struct.pack("=I", peer_pid))
+        near, far = (header + _text(_IFLA_IFNAME, name) + _attribute(_IFLA_ADDRESS, own) for own in ethernet)
+        far += _attribute(_IFLA_NET_NS_PID, struct.pack("=I", peer_pid))
         info = _text(_IFLA_INFO_KIND, "veth") + _attribute(_IFLA_INFO_DATA, _attribute(_VETH_INFO_PEER, far))
-        body = header + _text(_IFLA_IFNAME, name) + _attribute(_IFLA_LINKINFO, info)
-        self._ask(_RTM_NEWLINK, _NLM_F_NEW, body, f"veth {name}")
+        self._ask(_RTM_NEWLINK, _NLM_F_NEW, near + _attribute(_IFLA_LINKINFO, info), f"veth {name}")
 
     def add_address(self, link: str, address: str, prefix: int) -> None:
         """Give `link` an address and prefix length in bits, without duplicate detection. Raises OSError."""
@@ -81,6 +85,14 @@ class Rtnl:
         body = struct.pack("=BBBBI", _family(parsed), prefix, _IFA_F_NODAD, _SCOPE_UNIVERSE, index)
         body += _attribute(_IFA_LOCAL, parsed.packed) + _attribute(_IFA_ADDRESS, parsed.packed)
         self._ask(_RTM_NEWADDR, _NLM_F_NEW, body, f"address {address}/{prefix} on {link}")
+
+    def add_neighbour(self, link: str, address: str, ethernet: bytes) -> None:
+        """Let `link` know for good which hardware address (six bytes) has `address`. Raises OSError."""
+        parsed = ip_address(address)
+        index = socket.if_nametoindex(link)
+        body = struct.pack("=BxxxiHBB", _family(parsed), index, _NUD_PERMANENT, 0, 0)
+        body += _attribute(_NDA_DST, parsed.packed) + _attribute(_NDA_LLADDR, ethernet)
+        self._ask(_RTM_NEWNEIGH, _NLM_F_NEW, body, f"neighbour {address} on {link}")
 
     def add_route(
         self, prefix: str, *, kind: int = UNICAST, via: str | None = None, link: str | None = None

@@ -46,10 +46,13 @@ class World:
         """
         link = addresses.LINK_NAME
         with Rtnl() as rtnl:
-            rtnl.add_veth(link, peer=link, peer_pid=pid)
+            rtnl.add_veth(link, peer_pid=pid, ethernet=(addresses.HOST_ETHERNET, addresses.GATEWAY_ETHERNET))
             rtnl.add_address(link, addresses.HOST_V4, addresses.LINK_V4.prefixlen)
             rtnl.add_address(link, addresses.HOST_V6, addresses.LINK_V6.prefixlen)
             rtnl.link_up(link)
+            for gateway in (addresses.GATEWAY_V4, addresses.GATEWAY_V6):
+                # Known beforehand: the first question over a new link may get lost, which costs a second.
+                rtnl.add_neighbour(link, gateway, addresses.GATEWAY_ETHERNET)
             rtnl.add_route("0.0.0.0/0", via=addresses.GATEWAY_V4, link=link)
             rtnl.add_route("::/0", via=addresses.GATEWAY_V6, link=link)
 

@@ -41,7 +41,7 @@ def wheel() -> bytes:
     files = {
         f"{PACKAGE}.py": 'GREETING = "it works"\n',
         f"{_FOLDER}/METADATA": f"Metadata-Version: 2.1\nName: {PACKAGE}\nVersion: {VERSION}\n",
-        f"{_FOLDER}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{_FOLDER}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     record = "".join(f"{name},,\n" for name in [*files, f"{_FOLDER}/RECORD"])
     out = io.BytesIO()

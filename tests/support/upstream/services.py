@@ -92,7 +92,7 @@ SERVICES: dict[str, Callable[[Stream], Awaitable[None]]] = {
     "reset-at-once": _reset_at_once,
     "half-close": _answer_at_end,
 }
-"""Over TCP or TLS. `mute` reads and never speaks, `stuck` doesn't even read, `half-close` speaks after FIN."""
+"""Over TCP or TLS. `mute` reads and never speaks, `stuck` does not read, `half-close` speaks at the end."""
 
 
 def _echo_datagram(sock: DatagramSocket, data: bytes, peer: Peer) -> None:

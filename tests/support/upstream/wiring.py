@@ -29,6 +29,8 @@ def wire_up() -> None:
         rtnl.add_address(link, addresses.GATEWAY_V4, addresses.LINK_V4.prefixlen)
         rtnl.add_address(link, addresses.GATEWAY_V6, addresses.LINK_V6.prefixlen)
         rtnl.link_up(link)
+        for host in (addresses.HOST_V4, addresses.HOST_V6):
+            rtnl.add_neighbour(link, host, addresses.HOST_ETHERNET)
         for prefix in addresses.everywhere_but_the_link():
             rtnl.add_route(str(prefix), kind=LOCAL, link="lo")
         for prefix in addresses.SILENT:
