@@ -1,0 +1,108 @@
+"""A view while it grows: what is mounted where so far, and therefore what a path inside shows.
+
+Owns the order of entries and the answer to "is this path of the host seen inside, at its own place?". Must
+never decide what ought to be seen.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from mvm.images.trace import Tracer, lies_in
+from mvm.images.view import Bind, Device, File, Link, Terminals, Tmpfs
+
+if TYPE_CHECKING:
+    from mvm.errors import Finding
+    from mvm.images.view import Entry
+
+
+class Tree:
+    """The entries so far.
+
+    Attributes:
+        tracer: follows paths on the host.
+        entries: as `View.entries`.
+        findings: as `View.findings`.
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing in it."""
+        self.tracer = Tracer()
+        self.entries: list[Entry] = []
+        self.findings: list[Finding] = []
+        self._mounts: dict[str, Bind | Tmpfs] = {}
+        self._links: dict[str, str] = {}
+
+    def covering(self, path: str) -> Bind | Tmpfs | None:
+        """Return the mount that `path`, absolute and free of links, lies in, or None for the bare root."""
+        while path not in self._mounts:
+            if path == "/":
+                return None
+            path = os.path.dirname(path)
+        return self._mounts[path]
+
+    def host_path(self, path: str) -> str | None:
+        """Return the path on the host that is seen at `path` inside, whether or not it exists, or None."""
+        mount = self.covering(path)
+        return mount.source + path[len(mount.target) :] if isinstance(mount, Bind) else None
+
+    def shows(self, path: str) -> bool:
+        """Return whether the host's `path`, free of links, is seen inside at its own place."""
+        return self.host_path(path) == path
+
+    def holds(self, path: str) -> bool:
+        """Return whether a mount lies at or below `path`, so that the directory is there inside."""
+        return any(lies_in(target, path) for target in self._mounts)
+
+    def bind(self, bind: Bind) -> None:
+        """Add a bind; a read-only one that would change nothing is left out."""
+        if not bind.writable and bind.source == bind.target and self.shows(bind.source):
+            return
+        over = isinstance(self.covering(bind.target), Bind)
+        self._mounts[bind.target] = made = bind._replace(over=over)
+        self.entries.append(made)
+
+    def tmpfs(self, target: str, *, mode: int, size: int | None = None, owned: bool = True) -> None:
+        """Add an empty file system."""
+        over = isinstance(self.covering(target), Bind)
+        self._mounts[target] = made = Tmpfs(target, mode, size, owned, over)
+        self.entries.append(made)
+
+    def file(self, target: str, content: bytes, mode: int = 0o444) -> None:
+        """Add a generated file; below a bind the host must have a file there already."""
+        self.entries.append(File(target, content, mode, over=isinstance(self.covering(target), Bind)))
+
+    def link(self, target: str, to: str) -> None:
+        """Add a symbolic link, unless a bind shows that place already or the same link is there."""
+        if (
+            target not in self._links
+            and not isinstance(self.covering(target), Bind)
+            and not self.holds(target)
+        ):
+            self._links[target] = to
+            self.entries.append(Link(target, to))
+
+    def links(self, links: tuple[tuple[str, str], ...]) -> None:
+        """Add the links that a trace passed."""
+        for target, to in links:
+            self.link(target, to)
+
+    def device(self, name: str) -> None:
+        """Add a device of the host."""
+        self.entries.append(Device(name))
+
+    def terminals(self, target: str) -> None:
+        """Add a devpts of its own."""
+        self.entries.append(Terminals(target))
+
+    def inside(self, path: str) -> str:
+        """Return `path`, absolute and normalised, with the view's own links in it followed."""
+        for _ in range(40):  # MAXSYMLINKS; a loop of links leaves the path as it is
+            link = next((target for target in self._links if lies_in(path, target)), None)
+            if link is None:
+                return path
+            path = os.path.normpath(
+                os.path.join(os.path.dirname(link), self._links[link]) + path[len(link) :]
+            )
+        return path
