@@ -142,6 +142,11 @@ def unwrap(addr: Address) -> Address:
     return min(readings, key=lambda reading: _SUSPICION.get(classify(reading), 1), default=addr)
 
 
+def is_spelling_of_ipv4(addr: Address) -> bool:
+    """Tell IPv4 in IPv6 spelling, which sockets turn back: mapped, compatible, translated; not :: or ::1."""
+    return isinstance(addr, IPv6Address) and int(addr) > 1 and int(addr) >> 32 in _SPELLINGS
+
+
 def classify(addr: Address) -> AddressClass:
     """Say where an address leads, whatever envelope it comes in.
 
@@ -160,17 +165,16 @@ def classify(addr: Address) -> AddressClass:
 _SUSPICION = {AddressClass.METADATA: 0, AddressClass.PUBLIC: 2}
 
 _LAST_32 = 0xFFFF_FFFF
-_LAST_32_PREFIXES = frozenset(
-    int(IPv6Address(prefix)) >> 32 for prefix in ("::ffff:0:0", "::ffff:0:0:0", "64:ff9b::")
-)
+_SPELLINGS = frozenset(int(IPv6Address(prefix)) >> 32 for prefix in ("::", "::ffff:0:0", "::ffff:0:0:0"))
+_NAT64 = int(IPv6Address("64:ff9b::")) >> 32
 _TEREDO, _SIX_TO_FOUR, _NAT64_LOCAL = 0x2001_0000, 0x2002, 0x0064_FF9B_0001
 
 
 def _wrapped(value: int) -> tuple[int, ...]:
     """Give every IPv4 address that an IPv6 address may stand for, the likeliest first."""
-    if value >> 32 == 0:
-        return (value,) if value > 1 else ()  # :: and ::1 are no envelopes
-    if value >> 32 in _LAST_32_PREFIXES:
+    if value <= 1:
+        return ()  # :: and ::1 are no envelopes
+    if value >> 32 in _SPELLINGS or value >> 32 == _NAT64:
         return (value & _LAST_32,)
     if value >> 112 == _SIX_TO_FOUR:
         return (value >> 80 & _LAST_32,)

@@ -1,0 +1,253 @@
+"""What each key of a grant may hold, whichever way it was written.
+
+Owns the reading of a grant's fields, so that what a flag refuses a file refuses, and the words for what a
+document holds instead. Must never convert between types: a port in quotes is a mistake, and is said to be.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeVar
+
+from mvm.errors import PolicyRefused
+from mvm.policy.hosts import parse_host, shown
+from mvm.policy.model import Grant
+from mvm.policy.ports import port_of_number
+from mvm.policy.quantities import bytes_of, format_duration, parse_duration, parse_size
+from mvm.terms import HostName, Protocol, Sends, Tls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mvm.errors import Finding
+    from mvm.policy.hosts import Place
+    from mvm.terms import Bytes, Host, Seconds
+
+T = TypeVar("T")
+W = TypeVar("W", bound=StrEnum)
+
+GRANT_KEYS = (
+    "host",
+    "port",
+    "protocol",
+    "reason",
+    "private",
+    "tls",
+    "expires",
+    "max_up",
+    "max_down",
+    "sends",
+    "downloads",
+    "subdomains",
+)
+"""The keys of a grant in a document."""
+
+_DEEPEST = 8
+_TLS_PORT = 443
+
+
+def default_tls(port: int, protocol: Protocol) -> Tls:
+    """Say what a port may speak where its grant doesn't: `require` on tcp/443, `auto` elsewhere."""
+    return Tls.REQUIRE if port == _TLS_PORT and protocol is Protocol.TCP else Tls.AUTO
+
+
+def unknown_keys(obj: Mapping[str, object], known: tuple[str, ...], place: Place) -> list[Finding]:
+    """Give a finding for every key of an object that is not among the known ones."""
+    found = []
+    for key in obj:
+        if key not in known:
+            step = f".{key}" if key.isidentifier() and key.isascii() else f"[{shown(key)}]"
+            found.append(
+                place.below(step).finding(
+                    "unknown-key", f"{shown(key)} is no key here", did_you_mean(key, known)
+                )
+            )
+    return found
+
+
+def did_you_mean(key: str, known: tuple[str, ...]) -> str:
+    """Give a hint for a key that is not known: the nearest known one, or all of them."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(key[:40], known, n=1)
+    if close:
+        return f"did you mean `{close[0]}`?"
+    return f"the keys are {', '.join(known)}"
+
+
+def read_fields(
+    fields: Mapping[str, object], at: Callable[[str], Place], source: str, findings: list[Finding]
+) -> Grant | None:
+    """Make a grant of its fields.
+
+    Args:
+        fields: the values by key of a document; `host` and `port` may be missing, which is said elsewhere.
+        at: gives the place of a key, for findings.
+        source: kept with the grant.
+        findings: takes every finding.
+
+    Returns:
+        The grant, or None where there are findings, those that were there before included.
+    """
+
+    def read(key: str, reader: Callable[[object, Place], T], default: T) -> T:
+        if key not in fields:
+            return default
+        try:
+            return reader(fields[key], at(key))
+        except PolicyRefused as refusal:
+            findings.extend(refusal.findings)
+            return default
+
+    host = read("host", _host, None)
+    port = read("port", _port, 0)
+    protocol = read("protocol", _protocol, Protocol.TCP)
+    tls = read("tls", _tls, default_tls(port, protocol))
+    depth = read("subdomains", _depth, None)
+    if protocol is Protocol.UDP and tls is not Tls.AUTO:
+        hint = "leave `tls` out: what a UDP port speaks is not looked at"
+        findings.append(at("tls").finding("tls-on-udp", f"`tls` is {tls} for a UDP port", hint))
+    if depth is not None and host is not None:
+        findings += _findings_of_depth(host, at("subdomains"))
+    grant = Grant(
+        host=host if host is not None else HostName(""),
+        port=port,
+        protocol=protocol,
+        tls=tls,
+        private=read("private", _private, False),  # noqa: FBT003  a default, not a switch
+        depth=depth,
+        reason=read("reason", _reason, None),
+        expires=read("expires", _expires, None),
+        max_up=read("max_up", _budget, None),
+        max_down=read("max_down", _budget, None),
+        sends=read("sends", _sends, None),
+        downloads=read("downloads", _downloads, None),
+        source=source,
+    )
+    return None if findings or host is None else grant
+
+
+def _findings_of_depth(host: Host, place: Place) -> list[Finding]:
+    from mvm.policy.suffixes import is_public_suffix
+
+    if not isinstance(host, str):
+        return [place.finding("subdomains-of-address", f"{host} has no subdomains", "leave `subdomains` out")]
+    if is_public_suffix(host):
+        message = f"names below {host} belong to different people"
+        return [place.finding("public-suffix", message, "name the domain that you mean below it")]
+    return []
+
+
+def kind_of(value: object) -> str:
+    """Name the JSON type of a value, for messages."""
+    kinds: tuple[tuple[type | tuple[type, ...], str], ...] = (
+        (bool, "true or false"),
+        (int, "a number"),
+        (float, "a number"),
+        (str, "a string"),
+        (dict, "an object"),
+        ((list, tuple), "a list"),
+    )
+    return next(
+        (name for kind, name in kinds if isinstance(value, kind)), "null" if value is None else "a date"
+    )
+
+
+def string(value: object, place: Place, what: str) -> str:
+    """Take a value for a string.
+
+    Args:
+        value: what a document has there.
+        place: where, for findings.
+        what: what it should be, for the message.
+
+    Raises:
+        PolicyRefused: it is of another type.
+    """
+    if not isinstance(value, str):
+        raise place.refused("wrong-type", f"{what} is a string, not {kind_of(value)}", "put it in quotes")
+    return value
+
+
+def _host(value: object, place: Place) -> Host | None:
+    return parse_host(string(value, place, "a host"), path=place.path, source=place.source)
+
+
+def _port(value: object, place: Place) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        hint = "write the number without quotes, like 443; a range needs a grant for each port"
+        raise place.refused("wrong-type", f"a port is a whole number, not {kind_of(value)}", hint)
+    return port_of_number(value, place)
+
+
+def _word(kind: type[W], value: object, place: Place, code: str) -> W:
+    text = string(value, place, "it")
+    try:
+        return kind(text)
+    except ValueError:
+        words = ", ".join(kind)
+        raise place.refused(code, f"{shown(text)} is none of {words}", f"write one of {words}") from None
+
+
+def _protocol(value: object, place: Place) -> Protocol:
+    return _word(Protocol, value, place, "unknown-protocol")
+
+
+def _tls(value: object, place: Place) -> Tls:
+    return _word(Tls, value, place, "unknown-tls")
+
+
+def _sends(value: object, place: Place) -> Sends | None:
+    return _word(Sends, value, place, "unknown-sends")
+
+
+def _private(value: object, place: Place) -> bool:
+    if not isinstance(value, bool):
+        raise place.refused(
+            "wrong-type", f"`private` is true or false, not {kind_of(value)}", "write true, or leave it out"
+        )
+    return value
+
+
+def _reason(value: object, place: Place) -> str | None:
+    text = string(value, place, "a reason")
+    if not text.strip():
+        raise place.refused("empty-reason", "the reason is empty", "say why the workload needs this host")
+    if not text.isprintable():
+        # It is shown to whoever reviews the grant: no terminal codes, no characters that turn text around.
+        raise place.refused(
+            "bad-reason", f"{shown(text)} has characters that can't be shown", "write one plain line"
+        )
+    return text
+
+
+def _expires(value: object, place: Place) -> Seconds | None:
+    text = string(value, place, "a length of time")
+    return parse_duration(text, path=place.path, source=place.source)
+
+
+def _budget(value: object, place: Place) -> Bytes | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return bytes_of(value, path=place.path, source=place.source)
+    return parse_size(string(value, place, "a budget"), path=place.path, source=place.source)
+
+
+def _downloads(value: object, place: Place) -> str | None:
+    text = string(value, place, "`downloads`")
+    if text in {"none", "discard"}:
+        return text
+    word, colon, duration = text.partition(":")
+    if word == "retain" and colon:
+        return f"retain:{format_duration(parse_duration(duration, path=place.path, source=place.source))}"
+    hint = "write none, discard or retain:DURATION (retain:7d)"
+    raise place.refused("bad-downloads", f"{shown(text)} says nothing of what becomes of downloads", hint)
+
+
+def _depth(value: object, place: Place) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        hint = "write how many labels below the name are meant: 1"
+        raise place.refused("wrong-type", f"`subdomains` is a whole number, not {kind_of(value)}", hint)
+    if not 1 <= value <= _DEEPEST:
+        message = f"`subdomains` is not from 1 to {_DEEPEST}"
+        raise place.refused("subdomains-out-of-range", message, "write 1 for names right below")
+    return value

@@ -1,0 +1,130 @@
+"""Lengths of time and numbers of bytes, read from text and written back in one spelling.
+
+Owns the units. Must never take a number without a unit for a time, nor a unit that people read in two
+ways (`10M`, `10Mb`): a budget that is off by a factor of eight is no budget.
+"""
+
+from __future__ import annotations
+
+from mvm.policy.hosts import Place, shown
+from mvm.terms import Bytes, Seconds
+
+_TIME_UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))
+_DURATION_HINT = "write numbers with d, h, m, s or ms, the largest first: 500ms, 90s, 10m, 1h30m, 7d"
+_LONGEST = 36_500 * 86_400_000  # a hundred years: more is a mistake
+
+_SIZE_UNITS = {
+    "": 1,
+    "B": 1,
+    "kB": 10**3,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+}
+_SIZE_HINT = (
+    "write a whole number of bytes, or one with kB, MB, GB, TB (powers of 1000) or KiB, MiB, GiB, TiB"
+)
+_LARGEST = 2**53 - 1  # what a JSON number holds exactly
+
+
+def parse_duration(text: str, *, path: str, source: str = "") -> Seconds:
+    """Read a length of time, to the millisecond.
+
+    Args:
+        text: whole numbers with units, the largest unit first, each at most once (`1h30m`).
+        path: a jq path, or the flag, for findings.
+        source: the file or flag it came from, for findings.
+
+    Returns:
+        Seconds, more than zero, at most a hundred years.
+
+    Raises:
+        PolicyRefused: it is none, is zero, or is too long.
+    """
+    place = Place(path, source)
+    total, rest = 0, text
+    for unit, worth in _TIME_UNITS:
+        digits, rest = _leading_digits(rest, unit)
+        total += int(digits or 0) * worth
+    if rest or not text:
+        raise place.refused("bad-duration", f"{shown(text)} is no length of time", _DURATION_HINT)
+    if not 0 < total <= _LONGEST:
+        message = f"{shown(text)} is no length of time between a millisecond and a hundred years"
+        raise place.refused("duration-out-of-range", message, _DURATION_HINT)
+    return Seconds(total / 1000)
+
+
+def _leading_digits(text: str, unit: str) -> tuple[str, str]:
+    """Split `12m30s` at unit `m` into `12` and `30s`; nothing where another unit comes first."""
+    end = next((at for at, char in enumerate(text) if char not in "0123456789"), len(text))
+    follows = text[end:]
+    is_milliseconds = unit == "m" and follows.startswith("ms")
+    if not 0 < end <= 13 or not follows.startswith(unit) or is_milliseconds:  # noqa: PLR2004  13 digits: the longest
+        return "", text
+    return text[:end], follows[len(unit) :]
+
+
+def format_duration(seconds: Seconds) -> str:
+    """Write a length of time so that `parse_duration` gives it back: `5400` is `1h30m`.
+
+    Args:
+        seconds: whole milliseconds, as `parse_duration` gives them.
+    """
+    rest, text = round(seconds * 1000), ""
+    for unit, worth in _TIME_UNITS:
+        count, rest = divmod(rest, worth)
+        if count:
+            text += f"{count}{unit}"
+    return text
+
+
+def parse_size(text: str, *, path: str, source: str = "") -> Bytes:
+    """Read a number of bytes.
+
+    Args:
+        text: `512`, `10MB` (10 million), `10MiB` (10 * 2^20).
+        path: a jq path, or the flag, for findings.
+        source: the file or flag it came from, for findings.
+
+    Returns:
+        Bytes, at least 1, at most 2^53 - 1.
+
+    Raises:
+        PolicyRefused: it is none, or out of range.
+    """
+    place = Place(path, source)
+    unit = text.lstrip("0123456789")
+    digits = text[: len(text) - len(unit)]
+    if not digits or unit not in _SIZE_UNITS:
+        raise place.refused("bad-size", f"{shown(text)} is no number of bytes", _SIZE_HINT)
+    if len(digits) > len(str(_LARGEST)):
+        raise place.refused("size-out-of-range", f"{shown(text)} is too many bytes", _SIZE_HINT)
+    return bytes_of(int(digits) * _SIZE_UNITS[unit], path=path, source=source)
+
+
+def bytes_of(count: int, *, path: str, source: str = "") -> Bytes:
+    """Take a number for a number of bytes.
+
+    Args:
+        count: 1 to 2^53 - 1.
+        path: a jq path, or the flag, for findings.
+        source: the file or flag it came from, for findings.
+
+    Raises:
+        PolicyRefused: it is out of range.
+    """
+    if not 0 < count <= _LARGEST:
+        message = f"{count if abs(count) <= _LARGEST else 'that'} is no number of bytes from 1 to {_LARGEST}"
+        raise Place(path, source).refused("size-out-of-range", message, _SIZE_HINT)
+    return Bytes(count)
+
+
+def format_size(count: Bytes) -> str:
+    """Write a number of bytes in the shortest way that `parse_size` gives back: `10000000` is `10MB`."""
+    spellings = [f"{count // worth}{unit}" for unit, worth in _SIZE_UNITS.items() if count % worth == 0]
+    return min(spellings, key=len)
