@@ -122,7 +122,7 @@ def _judge(
 
 
 def _hint(name: str) -> str:
-    """The words that would grant the name; none for names that cannot be granted, or that are of addresses."""
+    """The words that would grant the name; none for names that cannot be granted or stand for addresses."""
     if not name or "\\" in name or "_" in name or name.endswith(".arpa"):
         return ""
     return f"; try: mvmctl run --network-allow {name}:443"

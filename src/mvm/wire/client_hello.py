@@ -24,6 +24,7 @@ MAX_RECORDS = 64
 
 _HANDSHAKE = 22
 _CLIENT_HELLO = 1
+_HEADER = 4  # of a handshake message: type and 24-bit length
 _MAX_FRAGMENT = 16384
 _SERVER_NAME = 0
 _ALPN = 16
@@ -59,7 +60,8 @@ def read_client_hello(data: bytes) -> ClientHello | None:
     """Read the ClientHello that a TLS client opens with; it may span records and segments.
 
     Args:
-        data: everything received so far, from the first byte; bytes after the hello's last record are left alone.
+        data: everything received so far, from the first byte; bytes after the hello's last record are left
+            alone.
 
     Returns:
         The hello, or None where more bytes are needed.
@@ -85,42 +87,37 @@ def _read_message(data: bytes) -> tuple[bytes, int] | None:
         raise NotTls("no TLS handshake record")
     if have > 1 and data[1] != 3:  # noqa: PLR2004 - the major version of SSL 3.0 and of every TLS
         raise NotTls("no TLS handshake record")
-    fragments: list[bytes] = []
-    joined, need, start = 0, 4, 0
-    for _ in range(MAX_RECORDS):
-        if have < start + 5:
-            _check_record_start(data, start)
+    message, start = b"", 0
+    for count in range(1, MAX_RECORDS + 1):
+        end = _find_record_end(data, start)
+        if end is None:
             return None
-        _check_record_start(data, start)
-        size = data[start + 3] << 8 | data[start + 4]
-        if not 0 < size <= _MAX_FRAGMENT:
-            raise Malformed("TLS record: length outside 1 to 16384")
-        end = start + 5 + size
-        if not fragments and have > start + 5 and data[start + 5] != _CLIENT_HELLO:
+        message += data[start + 5 : end]
+        if message and message[0] != _CLIENT_HELLO:
             raise Malformed("TLS handshake: the first message is no ClientHello")
-        fragment = data[start + 5 : end]
-        fragments.append(fragment)
-        joined += len(fragment)
-        if joined >= 4:  # noqa: PLR2004 - type and 24-bit length
-            first = fragments[0] if len(fragments[0]) >= 4 else b"".join(fragments)  # noqa: PLR2004
-            need = 4 + (first[1] << 16 | first[2] << 8 | first[3])
-        overhead = 5 * len(fragments)
-        if need + overhead > MAX_HELLO or end > MAX_HELLO:
+        need = _HEADER if len(message) < _HEADER else _HEADER + int.from_bytes(message[1:_HEADER], "big")
+        if need + 5 * count > MAX_HELLO or end > MAX_HELLO:
             raise Malformed("ClientHello: longer than 16 KiB")
         if have < end:
             return None
-        if joined > need:
+        if len(message) > need:
             raise Malformed("ClientHello: its last record carries another message")
-        if joined == need:
-            return (fragment if len(fragments) == 1 else b"".join(fragments)), end
+        if len(message) == need:
+            return message, end
         start = end
     raise Malformed("ClientHello: split over too many records")
 
 
-def _check_record_start(data: bytes, start: int) -> None:
-    """Refuse as early as possible what follows a fragment and is no handshake record."""
+def _find_record_end(data: bytes, start: int) -> int | None:
+    """Where the handshake record at `start` ends by its own word, or None for want of its header."""
     if data[start : start + 2] not in (b"\x16\x03", b"\x16", b""):
         raise Malformed("ClientHello: interrupted by another record")
+    if len(data) < start + 5:
+        return None
+    size = data[start + 3] << 8 | data[start + 4]
+    if not 0 < size <= _MAX_FRAGMENT:
+        raise Malformed("TLS record: length outside 1 to 16384")
+    return start + 5 + size
 
 
 def _read_hello(hello: bytes, size: int) -> ClientHello:
@@ -164,7 +161,9 @@ def _read_extensions(hello: bytes, at: int, end: int, size: int) -> ClientHello:
         elif kind == _ALPN:
             alpn = _read_alpn(hello[at + 4 : stop])
         at = stop
-    return ClientHello(server_name=server_name, ech=not seen.isdisjoint(_ENCRYPTED_HELLO), alpn=alpn, size=size)
+    return ClientHello(
+        server_name=server_name, ech=not seen.isdisjoint(_ENCRYPTED_HELLO), alpn=alpn, size=size
+    )
 
 
 def _read_server_name(body: bytes) -> bytes:

@@ -198,7 +198,8 @@ def build_reply(  # noqa: PLR0913 - a message has this many independent parts
     """
     limit = 0xFFFF if over_tcp else min(query.edns or _PLAIN_UDP, UDP_SIZE)
     body = b"".join(
-        b"\xc0\x0c" + _RECORD.pack(query.qtype, CLASS_IN, ttl, len(address)) + address for address in addresses
+        b"\xc0\x0c" + _RECORD.pack(query.qtype, CLASS_IN, ttl, len(address)) + address
+        for address in addresses
     )
     count, flags = len(addresses), _QR | _RA | query.flags | rcode & 0xF
     extra = b"" if query.edns is None else _build_opt(rcode, ede, text)
@@ -265,7 +266,9 @@ def read_answer(data: bytes, ident: int, name: str, qtype: int) -> Answer:
 
     Args:
         data: a whole message, without the length that goes before it on TCP.
-        ident, name, qtype: what was asked; a reply to anything else is refused (RFC 5452 section 9.1).
+        ident: the number asked with; a reply to anything else is refused (RFC 5452 section 9.1).
+        name: the name asked for.
+        qtype: the type asked for; addresses are given for `A` and `AAAA`.
 
     Returns:
         The answer; only the answer section is read, and only records on the CNAME chain from `name` count.

@@ -1,7 +1,7 @@
-"""Domain names in DNS messages (RFC 1035 sections 3.1 and 4.1.4) as text that can be compared.
+r"""Domain names in DNS messages (RFC 1035 sections 3.1 and 4.1.4) as text that can be compared.
 
 Owns the one way from wire bytes to a name: lower case, labels joined by dots, every byte that is not a
-letter, digit, hyphen or underscore written as `\\DDD`. So a NUL, a dot inside a label or a capital letter
+letter, digit, hyphen or underscore written as `\DDD`. So a NUL, a dot inside a label or a capital letter
 can never make one name compare equal to another. Must never drop, fold or repair a byte.
 """
 

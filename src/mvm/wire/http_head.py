@@ -23,9 +23,7 @@ MAX_HEAD = 16384
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 _FIELDS = re.compile(rb"(?:" + _TOKEN + rb"++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+")
-_FRAMING = re.compile(
-    rb"\n(host|content[-_]length|transfer[-_]encoding|upgrade):([^\r]*+)", re.IGNORECASE
-)
+_FRAMING = re.compile(rb"\n(host|content[-_]length|transfer[-_]encoding|upgrade):([^\r]*+)", re.IGNORECASE)
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb"++) ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])")
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*)?")
 _ALLOWED_BYTES = bytes({9, 10, 13, *range(0x20, 0x7F), *range(0x80, 0x100)})
@@ -41,7 +39,9 @@ _TEXT = re.compile(rb"[\t\x20-\x7e\x80-\xff]*+")
 _LINE = re.compile(rb"[^\r\n]*+")
 _USUAL = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE", b"CONNECT"})
 _BLANK = b"\t\n\r "
-_ODD_SPACE = b"\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0"  # what a server that splits text, not bytes, takes for a space
+_ODD_SPACE = (
+    b"\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0"  # what a server that splits text, not bytes, takes for a space
+)
 
 
 class NotHttp1(Malformed):
@@ -57,8 +57,8 @@ class RequestHead:
 
     Attributes:
         method: as sent; letter case matters.
-        host: Host without its port: a lower-case name of letters, digits, hyphens and inner dots, or an address
-            in its canonical text, IPv6 without brackets.
+        host: Host without its port: a lower-case name of letters, digits, hyphens and inner dots, or an
+            address in its canonical text, IPv6 in brackets.
         port: the port that Host names, 1 to 65535, or None.
         content_length: bytes of body announced, or None.
         chunked: whether the body is chunked instead.
@@ -93,9 +93,9 @@ class ResponseHead:
 def looks_like_http(data: bytes) -> bool | None:
     """Tell on a port of unknown use whether a client opens with an HTTP/1 request.
 
-    Wide on purpose: what some lenient server might take for a request counts as one, and is then refused by the
-    strict reader, so that nothing slips by as "another protocol". That includes leading blank bytes, HTTP/0.9,
-    and the HTTP/2 preface.
+    Wide on purpose: what some lenient server might take for a request counts as one, and is then refused by
+    the strict reader, so that nothing slips by as "another protocol". That includes leading blank bytes,
+    HTTP/0.9, and the HTTP/2 preface.
 
     Args:
         data: the first bytes of the client, from the beginning.
@@ -211,7 +211,7 @@ def check_fields(block: bytes) -> None:
 
 
 def _find_end(data: bytes) -> int | None:
-    """Where the empty line after the fields begins, or None; raises for bad bytes before it and for length."""
+    """Where the empty line behind the fields begins, or None; bad bytes and too many of them are refused."""
     end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
     if end >= 0:
         _check_bytes(data[: end + 4], whole=True)
@@ -275,7 +275,7 @@ def _read_authority(text: bytes) -> tuple[bytes, int | None]:
         from ipaddress import IPv6Address  # noqa: PLC0415 - rare, and every start would pay for it
 
         try:
-            return str(IPv6Address(host[1:-1].decode())).encode(), port
+            return b"[%s]" % str(IPv6Address(host[1:-1].decode())).encode(), port
         except ValueError:
             raise Malformed("HTTP: no usable Host") from None
     if not _NAME.fullmatch(host):
@@ -314,5 +314,5 @@ def _read_framing(fields: dict[bytes, list[bytes]]) -> tuple[int | None, bool]:
 
 
 def _read_upgrade(fields: dict[bytes, list[bytes]]) -> bytes | None:
-    """The protocol that an Upgrade field names, in lower case; it counts whether or not Connection lists it."""
+    """The protocol that Upgrade names, in lower case; it counts whether or not Connection lists it."""
     return _only(fields, b"upgrade").lower() if b"upgrade" in fields else None

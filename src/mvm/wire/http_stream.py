@@ -82,8 +82,8 @@ class RequestStream:
     Attributes:
         blind: following bytes that need no look (the rest of a body or chunk); tell `skip` when some of them
             were relayed past this reader.
-        cleared_before_fault: set when `feed` raises: bytes of that call that belong to good requests before the
-            fault and may still go on.
+        cleared_before_fault: set when `feed` raises: bytes of that call that belong to good requests before
+            the fault and may still go on.
     """
 
     __slots__ = (
@@ -244,7 +244,7 @@ class RequestStream:
         return at + head.size
 
     def _check_upgrade(self, head: RequestHead) -> None:
-        """WebSocket only (RFC 6455 section 4.1), and nothing before or in the request to confuse who answers what."""
+        """WebSocket only (RFC 6455 section 4.1), first on its connection and without a body."""
         if head.upgrade != b"websocket":
             raise NotHttp1("HTTP: an Upgrade to something other than WebSocket")
         if self._requests or head.method != b"GET" or head.chunked or head.content_length:
