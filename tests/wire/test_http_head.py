@@ -151,8 +151,8 @@ pieces = st.lists(
     st.one_of(
         st.sampled_from(
             [b"GET", b"/", b" ", b"HTTP/1.1", b"\r\n", b"\n", b"\r", b"Host", b":", b"api.example", b"5",
-             b"\t", b"Content-Length", b"Transfer-Encoding", b"chunked", b"http://", b"@", b"[::1]", b"Upgrade",
-             b"HTTP/1.1 101"]
+             b"\t", b"Content-Length", b"Transfer-Encoding", b"chunked", b"http://", b"@", b"[::1]",
+             b"Upgrade", b"HTTP/1.1 101"]
         ),
         st.binary(max_size=3),
     ),
