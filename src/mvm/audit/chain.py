@@ -21,7 +21,7 @@ from mvm.audit.record import Kind, check_record
 from mvm.canonical import digest_of_bytes, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
 GENESIS = "sha256:" + "0" * 64
 ALGORITHM = "ed25519"
@@ -121,31 +121,53 @@ def verify_lines(
     Returns:
         The verdict. `sound` and not `sealed` is an unfinished log, good up to its last whole line.
     """
-    import json  # noqa: PLC0415  only verification reads JSON
-
-    head, records, sealed, last = GENESIS, 0, False, b""
-    for line in lines:
+    source = iter(lines)
+    head, before, records, sealed, last = GENESIS, GENESIS, 0, False, b""
+    for line in source:
         if not line.endswith(b"\n") and not sealed and len(line) < LONGEST_LINE:
             return _unsealed(records, head, torn=len(line), seal=seal)
         try:
             if sealed:
                 msg = "something follows the seal"
                 raise ValueError(msg)  # noqa: TRY301  one handler names the line for every reason
-            record = _read_line(line, json.loads)
+            record = _read_line(line)
             _check_place(record, seq=records + 1, prev=head, run=run)
             if record["kind"] == Kind.AUDIT_SEALED:
                 _check_seal(record, key)
                 sealed = True
+        except _Detached:
+            if _is_vouched_for(line, next(source, b""), key):
+                why = "it was changed: the line after it follows from another one"
+                return Verdict(records=records - 1, head=before, sealed=False, line=records, why=why)
+            why = "it does not follow from the line before"
+            return Verdict(records=records, head=head, sealed=False, line=records + 1, why=why)
         except ValueError as wrong:
             return Verdict(records=records, head=head, sealed=False, line=records + 1, why=str(wrong))
         run = str(record["run"])
-        head, records, last = digest_of_bytes(line[:-1]), records + 1, line
+        head, before, records, last = digest_of_bytes(line[:-1]), head, records + 1, line
     if not sealed:
         return _unsealed(records, head, torn=0, seal=seal)
     if seal is not None and seal != last:
         why = "it is not the line that this log was sealed with"
-        return Verdict(records=records - 1, head=head, sealed=False, line=records, why=why)
+        return Verdict(records=records - 1, head=before, sealed=False, line=records, why=why)
     return Verdict(records=records, head=head, sealed=True)
+
+
+class _Detached(ValueError):
+    """A line that names another digest than that of the line before it: one of the two was changed."""
+
+
+def _is_vouched_for(line: bytes, successor: bytes, key: Verifier | None) -> bool:
+    """Tell which of two lines that do not fit was changed: not the later one, if what follows knows it so."""
+    try:
+        if successor.endswith(b"\n"):
+            return _read_line(successor)["prev"] == digest_of_bytes(line[:-1])
+        record = _read_line(line)
+        if record["kind"] == Kind.AUDIT_SEALED:
+            _check_seal(record, key)
+    except ValueError:
+        return False
+    return True
 
 
 def _unsealed(records: int, head: str, *, torn: int, seal: bytes | None) -> Verdict:
@@ -155,12 +177,14 @@ def _unsealed(records: int, head: str, *, torn: int, seal: bytes | None) -> Verd
     return Verdict(records=records, head=head, sealed=False, torn=torn, line=records + 1, why=why)
 
 
-def _read_line(line: bytes, parse: Callable[[str], object]) -> dict[str, object]:
+def _read_line(line: bytes) -> dict[str, object]:
+    import json  # noqa: PLC0415  only verification reads JSON
+
     if not line.endswith(b"\n") or len(line) > LONGEST_LINE:
         msg = "it is longer than any record, or has no end"
         raise ValueError(msg)
     try:
-        record = parse(line.decode())
+        record = json.loads(line.decode())
     except (ValueError, RecursionError):
         msg = "not JSON"
         raise ValueError(msg) from None
@@ -176,8 +200,8 @@ def _check_place(record: dict[str, object], *, seq: int, prev: str, run: str | N
         msg = f"it says that it is line {record['seq']}"
         raise ValueError(msg)
     if record["prev"] != prev:
-        msg = "it does not follow from the line before" if seq > 1 else "it is not the first line of a log"
-        raise ValueError(msg)
+        msg = "it is not the first line of a log"
+        raise ValueError(msg) if seq == 1 else _Detached
     if run is not None and record["run"] != run:
         msg = "it belongs to another run"
         raise ValueError(msg)
