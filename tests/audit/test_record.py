@@ -47,7 +47,21 @@ def test_a_record_carries_head_and_fields() -> None:
 
 @pytest.mark.parametrize("kind", sorted(FIELDS))
 @pytest.mark.parametrize(
-    "field", ["payload", "path", "url", "headers", "header", "query", "body", "cookie", "token", "password", "env", "argv"]
+    "field",
+    [
+        "payload",
+        "path",
+        "url",
+        "headers",
+        "header",
+        "query",
+        "body",
+        "cookie",
+        "token",
+        "password",
+        "env",
+        "argv",
+    ],
 )
 def test_no_kind_has_a_field_for_content(kind: str, field: str) -> None:
     """No kind of record carries payload, paths, headers, query strings or secrets, not even as None's neighbour."""

@@ -96,7 +96,9 @@ class Denial:
         """
         kind = Kind.DNS_DENIED if self.layer is Layer.DNS else Kind.FLOW_DENIED
         fields = {
-            name: value for name, value in self.to_json().items() if name not in ("seq", "time", "count", "remedy")
+            name: value
+            for name, value in self.to_json().items()
+            if name not in ("seq", "time", "count", "remedy")
         }
         return kind, {**fields, "count": count}
 
@@ -172,6 +174,15 @@ class DenialLedger:
     def total(self) -> int:
         """How many acts were denied."""
         return sum(self._counts.values())
+
+    def count_again(self, denial: Denial) -> None:
+        """Have a new denial handed out by `take_repeats`, because it is not recorded now.
+
+        Args:
+            denial: what `add` has just said is new; whoever records has recorded too much already.
+        """
+        key = (denial.layer, denial.reason, denial.host, denial.address, denial.port, denial.protocol)
+        self._repeats[key] = self._repeats.get(key, 0) + denial.count
 
     def take_repeats(self) -> tuple[tuple[Denial, int], ...]:
         """Take what has to be recorded still.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from mvm.audit.chain import Signer
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_WRITING = "an earlier record was interrupted while it was written"
+_WRITING = "another record was begun and not finished"
 _HINT = "nothing was allowed that is not recorded; free or repair the place of the record and start a new run"
 
 
@@ -46,7 +46,18 @@ class Log:
         records: how many lines there are.
     """
 
-    __slots__ = ("_clock", "_directory", "_failed", "_file", "_lock", "_size", "head", "path", "records", "run")
+    __slots__ = (
+        "_clock",
+        "_directory",
+        "_failed",
+        "_file",
+        "_lock",
+        "_size",
+        "head",
+        "path",
+        "records",
+        "run",
+    )
 
     def __init__(self, *, run: str, path: str, directory: int, file: int, clock: Callable[[], int]) -> None:
         self.run = run
@@ -109,6 +120,7 @@ class Log:
             ValueError: the record may not be written: a field or value that its kind does not carry.
         """
         with self._lock:
+            self._begin()
             self._write(self._compose(kind, fields))
 
     def seal(self, key: Signer) -> str:
@@ -124,6 +136,7 @@ class Log:
             AuditError: it could not be written, or is sealed already.
         """
         with self._lock:
+            self._begin()
             head = self.head
             fields: dict[str, object] = {"algorithm": ALGORITHM, "key": key.identity}
             line = self._write(sign_seal(head, self._compose(Kind.AUDIT_SEALED, fields), key))
@@ -146,16 +159,24 @@ class Log:
                 self._file = -1
             self._failed = self._failed or "the log is closed"
 
-    def _compose(self, kind: str, fields: dict[str, object]) -> dict[str, object]:
-        return make_record(kind, fields, seq=self.records + 1, time=rfc3339(self._clock()), run=self.run)
-
-    def _write(self, record: dict[str, object]) -> bytes:
+    def _begin(self) -> None:
         if self._failed:
             msg = f"nothing more can be recorded in {self.path}: {self._failed}"
             raise AuditError(msg, hint=_HINT)
-        line, head = link(self.head, record)
-        # Set first, cleared last: whatever interrupts in between (a signal's exception) leaves it failed.
+        # Set first, cleared last: whatever comes in between, a signal's exception or a record made by
+        # its handler, meets a log that has failed, never a chain that forks.
         self._failed = _WRITING
+
+    def _compose(self, kind: str, fields: dict[str, object]) -> dict[str, object]:
+        time = rfc3339(self._clock())
+        try:
+            return make_record(kind, fields, seq=self.records + 1, time=time, run=self.run)
+        except ValueError:
+            self._failed = ""  # refused before anything was written
+            raise
+
+    def _write(self, record: dict[str, object]) -> bytes:
+        line, head = link(self.head, record)
         try:
             written = os.write(self._file, line)
             end = os.lseek(self._file, 0, os.SEEK_CUR)  # O_APPEND: where the file now ends

@@ -298,7 +298,9 @@ def check_record(record: object) -> dict[str, object]:
 
 def _refusal(kind: str, name: str, shapes: Mapping[str, Callable[[object], bool]]) -> ValueError:
     if name in shapes:
-        return ValueError(f"{kind}: the field {name} does not have the shape of a {shapes[name].__name__[1:]}")
+        return ValueError(
+            f"{kind}: the field {name} does not have the shape of a {shapes[name].__name__[1:]}"
+        )
     # An unknown field's name may itself be what must not leak; only known names are repeated.
     return ValueError(f"{kind} carries only {', '.join(sorted(shapes))}; another field was given")
 
