@@ -36,23 +36,41 @@ class AddressClass(StrEnum):
     RESERVED = "reserved"
 
 
+def ip_address(text: str) -> Address:
+    """Read one address as the kernel and the C library write it.
+
+    Args:
+        text: a strict dotted quad, or an IPv6 address without brackets and without a scope id.
+
+    Returns:
+        The address, still in its envelope if it has one.
+
+    Raises:
+        ValueError: it is neither (RFC 6943 section 3.1.1 says why shorthands are refused).
+    """
+    if ":" not in text:
+        return IPv4Address(text)
+    if "%" in text:
+        raise AddressValueError("an address with a scope id names no host outside this machine")
+    return IPv6Address(text)
+
+
 _Table = tuple[tuple[int, int, AddressClass], ...]
 
 
-def _table(width: int, rows: tuple[tuple[str, AddressClass], ...]) -> _Table:
+def _table(rows: tuple[tuple[str, AddressClass], ...]) -> _Table:
     """Turn `prefix/length` into (shift, value): an address is inside where address >> shift == value."""
-    make = IPv4Address if width == 32 else IPv6Address
     made = []
     for prefix, kind in rows:
         base, _, length = prefix.partition("/")
-        shift = width - int(length or width)
-        made.append((shift, int(make(base)) >> shift, kind))
+        address = ip_address(base)
+        shift = address.max_prefixlen - int(length or address.max_prefixlen)
+        made.append((shift, int(address) >> shift, kind))
     return tuple(made)
 
 
 # The first row that holds an address decides, so exceptions stand before what they are taken from.
 _V4 = _table(
-    32,
     (
         ("169.254.169.0/24", AddressClass.METADATA),  # EC2, GCE, Azure, OpenStack, ...: .254; kin: .253 .123
         ("169.254.170.0/24", AddressClass.METADATA),  # credentials of ECS tasks .2 and EKS pods .23
@@ -81,7 +99,6 @@ _V4 = _table(
     ),
 )
 _V6 = _table(
-    128,
     (
         ("fd00:ec2::/32", AddressClass.METADATA),  # EC2: ::254, and its kin ::253 ::123 ::23
         ("fd20:ce::254", AddressClass.METADATA),  # GCE
@@ -102,25 +119,6 @@ _V6 = _table(
         ("::/0", AddressClass.RESERVED),
     ),
 )
-
-
-def ip_address(text: str) -> Address:
-    """Read one address as the kernel and the C library write it.
-
-    Args:
-        text: a strict dotted quad, or an IPv6 address without brackets and without a scope id.
-
-    Returns:
-        The address, still in its envelope if it has one.
-
-    Raises:
-        ValueError: it is neither (RFC 6943 section 3.1.1 says why shorthands are refused).
-    """
-    if ":" not in text:
-        return IPv4Address(text)
-    if "%" in text:
-        raise AddressValueError("an address with a scope id names no host outside this machine")
-    return IPv6Address(text)
 
 
 def unwrap(addr: Address) -> Address:

@@ -56,11 +56,8 @@ def unknown_keys(obj: Mapping[str, object], known: tuple[str, ...], place: Place
     found = []
     for key in obj:
         if key not in known:
-            step = f".{key}" if key.isidentifier() and key.isascii() else f"[{shown(key)}]"
             found.append(
-                place.below(step).finding(
-                    "unknown-key", f"{shown(key)} is no key here", did_you_mean(key, known)
-                )
+                place.at(key).finding("unknown-key", f"{shown(key)} is no key here", did_you_mean(key, known))
             )
     return found
 
@@ -180,7 +177,18 @@ def _port(value: object, place: Place) -> int:
     return port_of_number(value, place)
 
 
-def _word(kind: type[W], value: object, place: Place, code: str) -> W:
+def word(kind: type[W], value: object, place: Place, code: str) -> W:
+    """Take a value for one of an enumeration's words.
+
+    Args:
+        kind: the enumeration.
+        value: what a document has there.
+        place: where, for findings.
+        code: of the finding where it is another word.
+
+    Raises:
+        PolicyRefused: it is no string, or none of the words.
+    """
     text = string(value, place, "it")
     try:
         return kind(text)
@@ -190,15 +198,15 @@ def _word(kind: type[W], value: object, place: Place, code: str) -> W:
 
 
 def _protocol(value: object, place: Place) -> Protocol:
-    return _word(Protocol, value, place, "unknown-protocol")
+    return word(Protocol, value, place, "unknown-protocol")
 
 
 def _tls(value: object, place: Place) -> Tls:
-    return _word(Tls, value, place, "unknown-tls")
+    return word(Tls, value, place, "unknown-tls")
 
 
 def _sends(value: object, place: Place) -> Sends | None:
-    return _word(Sends, value, place, "unknown-sends")
+    return word(Sends, value, place, "unknown-sends")
 
 
 def _private(value: object, place: Place) -> bool:

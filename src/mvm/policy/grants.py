@@ -6,7 +6,7 @@ port and one protocol whatever is added to the text.
 
     GRANT = HOST ":" PORT [ "/tcp" | "/udp" ] *( "," KEY [ "=" VALUE ] )
     HOST  = name | dotted quad | "[" IPv6 "]"
-    VALUE = characters without "," and quotes | '"' characters, '\"' and '\\' for both '"'
+    VALUE = characters without "," and quotes | quoted characters, a backslash before quotes and backslashes
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def grant_from_json(obj: object, *, path: str, source: str = "") -> Grant:
             findings.append(
                 place.finding(f"missing-{key}", message, f"add `{key}`: a grant is one host and port")
             )
-    grant = read_fields(fields, lambda key: place.below(f".{key}"), source, findings)
+    grant = read_fields(fields, lambda key: place.at(key), source, findings)
     if grant is None:
         raise PolicyRefused(findings)
     return grant

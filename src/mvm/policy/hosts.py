@@ -43,9 +43,17 @@ class Place:
     def __init__(self, path: str, source: str = "") -> None:
         self.path, self.source = path, source
 
-    def below(self, step: str) -> Place:
-        """Give the place one step further down (`.host`, `[3]`)."""
-        return Place(f"{'' if self.path == '.' else self.path}{step}", self.source)
+    def at(self, key: str | int) -> Place:
+        """Give the place of a member (`.host`, `["a b"]`) or of an element (`[3]`) of what stands here."""
+        if isinstance(key, int):
+            step = f"[{key}]"
+        elif key.isidentifier() and key.isascii():
+            step = f"{'' if self.path == '.' else '.'}{key}"
+        else:
+            from json import dumps
+
+            step = f"[{dumps(key[:_MOST_SHOWN])}]"
+        return Place(self.path + step, self.source)
 
     def finding(self, code: str, message: str, hint: str, *, severity: str = "error") -> Finding:
         """Make a finding about this place."""
