@@ -1,0 +1,131 @@
+"""Denials: the object of the specification, equal ones merged, no count lost, no memory without bound."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvm.audit.denial import MOST_DISTINCT, DenialLedger, Remedy
+from mvm.audit.record import make_record
+from mvm.terms import Layer, Protocol, Reason, RemedyKind
+
+if TYPE_CHECKING:
+    from mvm.audit.denial import Denial
+
+TIME = "2025-01-31T23:59:59.000001Z"
+LATER = "2025-02-01T00:00:00.000000Z"
+FLAG = "--network-allow api.example:443"
+ALLOW = Remedy(kind=RemedyKind.ALLOW_HOST, text="grant api.example on port 443", flag=FLAG)
+NEVER = Remedy(kind=RemedyKind.NEVER, text="a metadata address is never reachable")
+
+
+def deny(ledger: DenialLedger, port: int = 443, *, time: str = TIME, count: int = 1) -> tuple[Denial, bool]:
+    """Deny a connection to api.example."""
+    return ledger.add(
+        time=time,
+        layer=Layer.TCP,
+        host="api.example",
+        port=port,
+        protocol=Protocol.TCP,
+        reason=Reason.HOST_NOT_GRANTED,
+        remedy=ALLOW,
+        count=count,
+    )
+
+
+def test_the_object_of_the_specification() -> None:
+    """A denial is written with exactly the fields of SPEC section 2, in its order."""
+    denial, _ = deny(DenialLedger())
+    assert list(denial.to_json().items()) == [
+        ("seq", 1),
+        ("time", TIME),
+        ("layer", "tcp"),
+        ("host", "api.example"),
+        ("address", None),
+        ("port", 443),
+        ("protocol", "tcp"),
+        ("reason", "host-not-granted"),
+        ("count", 1),
+        ("remedy", {"kind": "allow-host", "text": "grant api.example on port 443", "flag": FLAG}),
+    ]
+
+
+def test_equal_denials_are_merged() -> None:
+    """An equal denial is counted and not new; another port is new."""
+    ledger = DenialLedger()
+    assert deny(ledger)[1]
+    denial, new = deny(ledger, time=LATER, count=4)
+    assert (denial.count, denial.time, denial.seq, new) == (5, TIME, 1, False)
+    other, new = deny(ledger, 80)
+    assert (other.seq, new) == (2, True)
+    assert [found.count for found in ledger.denials] == [5, 1]
+    assert ledger.total == 6  # noqa: PLR2004
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 9), st.booleans(), st.booleans())))
+def test_recorded_counts_add_up(acts: list[tuple[int, int, bool, bool]]) -> None:
+    """New ones recorded at once or put off, repeats taken at any moments: the records' counts are the ledger's."""
+    ledger, recorded = DenialLedger(), dict.fromkeys(range(1, 5), 0)
+    for port, count, put_off, take in acts:
+        denial, new = deny(ledger, port, count=count)
+        if new and put_off:
+            ledger.count_again(denial)
+        elif new:
+            recorded[port] += count
+        for taken, repeats in ledger.take_repeats() if take else ():
+            assert taken.port is not None
+            recorded[taken.port] += repeats
+    for taken, repeats in ledger.take_repeats():
+        assert taken.port is not None
+        recorded[taken.port] += repeats
+    assert ledger.take_repeats() == ()
+    assert {denial.port: denial.count for denial in ledger.denials} == {
+        p: n for p, n in recorded.items() if n
+    }
+    assert ledger.total == sum(count for _, count, _, _ in acts)
+
+
+def test_a_scan_does_not_fill_the_memory() -> None:
+    """Beyond a bound, different denials are merged per layer and reason, and still all counted."""
+    ledger = DenialLedger()
+    for port in range(1, MOST_DISTINCT + 101):
+        denial, new = deny(ledger, port)
+        assert new == (port <= MOST_DISTINCT + 1)
+    assert (len(ledger.denials), ledger.total) == (MOST_DISTINCT + 1, MOST_DISTINCT + 100)
+    assert (denial.host, denial.port, denial.count) == (None, None, 100)
+    known, new = deny(ledger, 7)
+    assert (known.port, known.count, new) == (7, 2, False)
+
+
+def test_flags_are_given_once_and_never_for_never() -> None:
+    """The flags that would have allowed the denied acts come once each; what is never allowed has none."""
+    ledger = DenialLedger()
+    deny(ledger)
+    ledger.add(time=TIME, layer=Layer.DNS, host="api.example", reason=Reason.HOST_NOT_GRANTED, remedy=ALLOW)
+    ledger.add(
+        time=TIME, layer=Layer.TCP, address="169.254.169.254", reason=Reason.PRIVATE_ADDRESS, remedy=NEVER
+    )
+    assert ledger.flags == (FLAG,)
+    with pytest.raises(ValueError, match="never"):
+        Remedy(kind=RemedyKind.NEVER, text="", flag=FLAG)
+
+
+@pytest.mark.parametrize("layer", Layer)
+def test_every_denial_can_be_recorded(layer: Layer) -> None:
+    """A denial of any layer gives a record that the table takes: a name's as dns.denied, others as flow.denied."""
+    denial, _ = DenialLedger().add(
+        time=TIME,
+        layer=layer,
+        host="a.example",
+        address="2001:db8::1",
+        reason=Reason.MALFORMED,
+        remedy=NEVER,
+        port=1,
+    )
+    kind, fields = denial.to_record(3)
+    record = make_record(kind, fields, seq=1, time=TIME, run="0" * 26)
+    assert record["kind"] == ("dns.denied" if layer is Layer.DNS else "flow.denied")
+    assert (record["count"], record["reason"], "remedy" in record) == (3, "malformed", False)
