@@ -49,7 +49,7 @@ def test_an_untouched_log_verifies(data: bytes, key: PublicKey, run: str) -> Non
 
 
 def test_every_bit_flip_is_detected(data: bytes, key: PublicKey) -> None:
-    """Whichever bit of a sealed log is flipped, it is not sealed and sound any more, and the line is named."""
+    """Whichever bit of a sealed log is flipped, it is not sealed and sound any more; the line is named."""
     for place, bit in itertools.product(range(len(data)), range(8)):
         changed = data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :]
         verdict = judge(changed, key)
@@ -74,7 +74,7 @@ def test_every_removal_insertion_and_swap_of_bytes_is_detected(data: bytes, key:
 
 
 def test_every_cut_is_detected(data: bytes, key: PublicKey) -> None:
-    """A sealed log cut anywhere is unsealed and good up to its last whole line; with its seal known, it is bad."""
+    """A sealed log cut anywhere is good up to its last whole line and unsealed; with its seal known, bad."""
     seal = split(data)[-1]
     for length in range(len(data)):
         cut = data[:length]
@@ -138,7 +138,7 @@ def test_a_log_of_another_run_is_detected(data: bytes, key: PublicKey, run: str)
 
 
 def test_a_log_sealed_anew_is_detected(data: bytes, key: PublicKey, run: str) -> None:
-    """A log rewritten with a right chain cannot be sealed without the key, nor its signature be carried over."""
+    """A log rewritten with a right chain cannot be sealed without the key, nor under its name."""
     forger = SigningKey(b"\x01" * 32)
     fields = {"algorithm": "ed25519", "key": forger.identity}
     for claimed in (forger.identity, key.identity):

@@ -67,7 +67,7 @@ def test_equal_denials_are_merged() -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 9), st.booleans(), st.booleans())))
 def test_recorded_counts_add_up(acts: list[tuple[int, int, bool, bool]]) -> None:
-    """New ones recorded at once or put off, repeats taken at any moments: the records' counts are the ledger's."""
+    """New ones recorded or put off, repeats taken at any moment: the records add up to the ledger."""
     ledger, recorded = DenialLedger(), dict.fromkeys(range(1, 5), 0)
     for port, count, put_off, take in acts:
         denial, new = deny(ledger, port, count=count)
@@ -115,7 +115,7 @@ def test_flags_are_given_once_and_never_for_never() -> None:
 
 @pytest.mark.parametrize("layer", Layer)
 def test_every_denial_can_be_recorded(layer: Layer) -> None:
-    """A denial of any layer gives a record that the table takes: a name's as dns.denied, others as flow.denied."""
+    """Any layer's denial is a record that the table takes: a name's dns.denied, others flow.denied."""
     denial, _ = DenialLedger().add(
         time=TIME,
         layer=layer,

@@ -139,7 +139,7 @@ def test_a_seal_that_cannot_be_written_is_no_seal(log: Log, state: str, run: str
 def test_a_place_for_the_seal_that_is_taken(log: Log, state: str) -> None:
     """Where the copy of the seal cannot be made, seal raises: the run is not reported as sealed and safe."""
     Path(log.path).with_name("seal.json").mkdir()
-    with pytest.raises(AuditError, match="seal of .* durable"):
+    with pytest.raises(AuditError, match=r"seal of .* durable"):
         log.seal(signing_key(state))
 
 

@@ -64,7 +64,7 @@ def test_a_record_carries_head_and_fields() -> None:
     ],
 )
 def test_no_kind_has_a_field_for_content(kind: str, field: str) -> None:
-    """No kind of record carries payload, paths, headers, query strings or secrets, not even as None's neighbour."""
+    """No kind of record carries payload, paths, headers, query strings or secrets."""
     with pytest.raises(ValueError, match="carries only") as caught:
         record_of(kind, **{field: SECRET})
     assert SECRET not in str(caught.value)
@@ -98,7 +98,7 @@ def test_values_have_the_shape_of_their_field(field: str, good: object, bad: obj
     assert record_of("flow.denied", **{field: good})[field] == good
     with pytest.raises(ValueError, match=f"field {field} ") as caught:
         record_of("flow.denied", **{field: bad})
-    assert str(bad) == "" or isinstance(bad, (bool, int, float)) or str(bad) not in str(caught.value)
+    assert not bad or isinstance(bad, (bool, int, float)) or str(bad) not in str(caught.value)
 
 
 @pytest.mark.parametrize(

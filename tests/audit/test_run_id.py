@@ -47,7 +47,7 @@ def test_what_is_no_run_id(text: str) -> None:
 
 @given(st.integers(0, 253_402_300_799_999_999_999))
 def test_timestamps_are_those_of_datetime(nanoseconds: int) -> None:
-    """Every moment to the end of the year 9999 is spelled as the standard library spells it, cut to microseconds."""
+    """Every moment to the end of 9999 is spelled as `datetime` spells it, cut to microseconds."""
     moment = datetime.fromtimestamp(nanoseconds // 10**9, UTC).replace(
         microsecond=nanoseconds // 1000 % 10**6
     )

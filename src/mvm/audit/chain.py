@@ -135,25 +135,24 @@ def verify_lines(
             if record["kind"] == Kind.AUDIT_SEALED:
                 _check_seal(record, key)
                 sealed = True
-        except _Detached:
-            if _is_vouched_for(line, next(source, b""), key):
-                why = "it was changed: the line after it follows from another one"
-                return Verdict(records=records - 1, head=before, sealed=False, line=records, why=why)
-            why = "it does not follow from the line before"
-            return Verdict(records=records, head=head, sealed=False, line=records + 1, why=why)
+        except _DetachedError:
+            if not _is_vouched_for(line, next(source, b""), key):
+                return _bad(records, head, "it does not follow from the line before")
+            return _bad(records - 1, before, "it was changed: the line after it follows from another one")
         except ValueError as wrong:
-            return Verdict(records=records, head=head, sealed=False, line=records + 1, why=str(wrong))
+            return _bad(records, head, str(wrong))
         run = str(record["run"])
         head, before, records, last = digest_of_bytes(line[:-1]), head, records + 1, line
-    if not sealed:
-        return _unsealed(records, head, torn=0, seal=seal)
-    if seal is not None and seal != last:
-        why = "it is not the line that this log was sealed with"
-        return Verdict(records=records - 1, head=before, sealed=False, line=records, why=why)
-    return Verdict(records=records, head=head, sealed=True)
+    if sealed and seal is not None and seal != last:
+        return _bad(records - 1, before, "it is not the line that this log was sealed with")
+    return (
+        Verdict(records=records, head=head, sealed=True)
+        if sealed
+        else _unsealed(records, head, torn=0, seal=seal)
+    )
 
 
-class _Detached(ValueError):
+class _DetachedError(ValueError):
     """A line that names another digest than that of the line before it: one of the two was changed."""
 
 
@@ -168,6 +167,10 @@ def _is_vouched_for(line: bytes, successor: bytes, key: Verifier | None) -> bool
     except ValueError:
         return False
     return True
+
+
+def _bad(records: int, head: str, why: str) -> Verdict:
+    return Verdict(records=records, head=head, sealed=False, line=records + 1, why=why)
 
 
 def _unsealed(records: int, head: str, *, torn: int, seal: bytes | None) -> Verdict:
@@ -201,7 +204,7 @@ def _check_place(record: dict[str, object], *, seq: int, prev: str, run: str | N
         raise ValueError(msg)
     if record["prev"] != prev:
         msg = "it is not the first line of a log"
-        raise ValueError(msg) if seq == 1 else _Detached
+        raise ValueError(msg) if seq == 1 else _DetachedError
     if run is not None and record["run"] != run:
         msg = "it belongs to another run"
         raise ValueError(msg)

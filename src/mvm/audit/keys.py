@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from binascii import a2b_base64, b2a_base64
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mvm.audit.state import open_private
@@ -95,7 +96,7 @@ def signing_key(directory: str) -> SigningKey:
             secret = _read(PRIVATE_FILE, "PRIVATE KEY", _PKCS8, below=keys)
         if secret is None:
             msg = f"the signing key in {directory}/{KEYS} disappeared while it was made"
-            raise AuditError(msg)  # noqa: TRY301  the handler below is for the operating system's errors
+            raise AuditError(msg)
         key = SigningKey(secret)
         if _read(PUBLIC_FILE, "PUBLIC KEY", _SPKI, below=keys) != key.public:
             _place(keys, PUBLIC_FILE, _pem("PUBLIC KEY", _SPKI + key.public), replace=True)
@@ -151,7 +152,7 @@ def _read(path: str, label: str, prefix: bytes, *, below: int | None = None) -> 
         file = os.open(path, _READ, dir_fd=below)
     except FileNotFoundError:
         return None
-    with open(file, "rb") as opened:
+    with os.fdopen(file, "rb") as opened:
         private = label == "PRIVATE KEY"
         if private and (os.fstat(file).st_mode & 0o077 or os.fstat(file).st_uid != os.geteuid()):
             msg = f"the signing key {path} can be read by others, so that its signatures prove nothing"
@@ -173,7 +174,7 @@ def _place(directory: int, name: str, content: bytes, *, replace: bool = False) 
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     file = os.open(draft, flags, 0o600, dir_fd=directory)
     try:
-        with open(file, "wb", buffering=0) as opened:
+        with os.fdopen(file, "wb", buffering=0) as opened:
             if opened.write(content) != len(content):
                 msg = "no space left for it"
                 raise OSError(msg)
@@ -181,19 +182,11 @@ def _place(directory: int, name: str, content: bytes, *, replace: bool = False) 
         if replace:
             os.rename(draft, name, src_dir_fd=directory, dst_dir_fd=directory)
             return
-        try:
+        with suppress(FileExistsError):  # another creator was first: its key counts
             os.link(draft, name, src_dir_fd=directory, dst_dir_fd=directory)
-        except FileExistsError:
-            pass  # another creator was first: its key counts
         os.unlink(draft, dir_fd=directory)
         os.fsync(directory)
-    except BaseException:
-        _discard(directory, draft)
+    except BaseException:  # also an interruption leaves no private key lying about
+        with suppress(FileNotFoundError):
+            os.unlink(draft, dir_fd=directory)
         raise
-
-
-def _discard(directory: int, name: str) -> None:
-    try:
-        os.unlink(name, dir_fd=directory)
-    except FileNotFoundError:
-        pass

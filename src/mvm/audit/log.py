@@ -26,6 +26,7 @@ from mvm.errors import AuditError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Self
 
     from mvm.audit.chain import Signer
 
@@ -100,7 +101,7 @@ class Log:
             raise AuditError(msg, hint=_HINT) from error
         return cls(run=run, path=path, directory=own, file=file, clock=clock)
 
-    def __enter__(self) -> Log:
+    def __enter__(self) -> Self:
         """Give the log itself."""
         return self
 

@@ -137,9 +137,7 @@ def follow_records(
     Raises:
         AuditError: as `read_records`.
     """
-    number = 0
-    for line in _whole_lines(log, wait):
-        number += 1
+    for number, line in enumerate(_whole_lines(log, wait), start=1):
         record = _parse(line, log, number)
         if not kinds or record["kind"] in kinds:
             yield record
@@ -180,7 +178,7 @@ def _parse(line: bytes, path: str, number: int) -> dict[str, object]:
 
 
 def _open(path: str) -> BinaryIO:
-    return open(os.open(path, _READ), "rb")  # noqa: SIM115  the callers close it
+    return os.fdopen(os.open(path, _READ), "rb")
 
 
 def _read_small(path: str) -> bytes | None:

@@ -115,7 +115,7 @@ def open_private(path: str, *, below: int | None = None) -> int:
 def _make(path: str, below: int | None) -> None:
     if below is None and (parent := os.path.dirname(path)) not in ("", "/"):  # noqa: PTH120  pathlib costs 4 ms
         try:
-            os.mkdir(path, 0o700)
+            os.mkdir(path, 0o700)  # noqa: PTH102
         except FileExistsError:
             return
         except FileNotFoundError:
@@ -133,7 +133,8 @@ def _check_owner(path: str, found: os.stat_result) -> None:
         msg = f"{path} belongs to user {found.st_uid}, not to you ({os.geteuid()})"
         raise AuditError(msg, hint="set MVM_STATE_DIR to a directory of your own")
     if found.st_mode & _OTHERS_MAY_WRITE:
-        msg = f"{path} can be written by others (mode {stat.S_IMODE(found.st_mode):04o}), so a record there proves nothing"
+        mode = f"{stat.S_IMODE(found.st_mode):04o}"
+        msg = f"{path} can be written by others (mode {mode}), so that a record there proves nothing"
         raise AuditError(msg, hint=f"chmod go-w {path}")
 
 
@@ -216,7 +217,7 @@ def _name_in(log: str) -> str:
 
     try:
         file = os.open(log, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        with open(file, "rb") as opened:
+        with os.fdopen(file, "rb") as opened:
             first = json.loads(opened.readline(LONGEST_LINE))
     except (OSError, ValueError, RecursionError):
         return ""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # Without these a workload can't resolve or say who it is; the others are made only where the host has them.
 _NEEDED = ("passwd", "group", "hosts", "resolv.conf")
+_NOBODY = 65534
 _NSSWITCH = (
     b"passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nservices: files\nprotocols: files\n"
 )
@@ -57,9 +58,9 @@ def generated_files(identity: Identity, resolvers: Sequence[Address]) -> dict[st
         users.insert(0, "root:x:0:0:root:/root:/bin/sh")
     if who.gid != 0:
         groups.insert(0, "root:x:0:")
-    if who.uid != 65534:
+    if who.uid != _NOBODY:
         users.append("nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin")
-    if who.gid != 65534:
+    if who.gid != _NOBODY:
         groups.append("nogroup:x:65534:")
     hosts = f"127.0.0.1\tlocalhost {who.hostname}\n::1\tlocalhost ip6-localhost ip6-loopback {who.hostname}\n"
     return {
@@ -69,7 +70,7 @@ def generated_files(identity: Identity, resolvers: Sequence[Address]) -> dict[st
         "resolv.conf": "".join(f"nameserver {address}\n" for address in resolvers).encode(),
         "hostname": f"{who.hostname}\n".encode(),
         "nsswitch.conf": _NSSWITCH,
-        "machine-id": b"",  # the host's would tell sandboxes and machines apart; empty = not set (machine-id(5))
+        "machine-id": b"",  # the host's would tell machines apart; empty is "not set" (machine-id(5))
     }
 
 
@@ -103,7 +104,7 @@ def add_etc(tree: Tree, files: dict[str, bytes], *, etc: str = "/etc") -> None:
 
 
 def _can_lie_over(tree: Tree, etc: str, name: str) -> bool:
-    """Return whether the host's file leaves a place for ours: a file to cover, or a link out of what it shows."""
+    """Return whether the host's file leaves a place for ours: a file to cover, or a link that leads out."""
     real = tree.tracer.trace(f"{etc}/{name}").real
     if os.path.isfile(real):
         return True

@@ -1,8 +1,8 @@
 """The `host` image: which part of this machine a sandbox sees.
 
-Owns the allow-list. What is named here comes in, read-only; everything else of the host isn't there: no home,
-no /run, /tmp or /var, hence no socket of the host's services. Must never mount, or take anything along because
-it wasn't thought of.
+Owns the allow-list. What is named here comes in, read-only; everything else of the host isn't there: no
+home, no /run, /tmp or /var, hence no socket of the host's services. Must never mount, or take anything
+along because it wasn't thought of.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mvm.errors import Finding, PolicyRefused
 from mvm.images.environment import scrub
 from mvm.images.etc import Identity, add_etc, cover_private, generated_files
 from mvm.images.toolchains import add_tools, path_entries
-from mvm.images.trace import lies_in
+from mvm.images.trace import lies_in, plain
 from mvm.images.tree import Tree
 from mvm.images.view import Bind, View
 from mvm.images.volumes import PSEUDO, SYSTEM, mount_warnings
@@ -28,16 +28,17 @@ if TYPE_CHECKING:
 _STANDARD_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _DEV_LINKS = (
-    ("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"),
 )  # fmt: skip
 # What programs of the system read outside its directories: packages installed, certificates, processors.
 _STATE = ("/var/lib/dpkg", "/var/lib/ca-certificates", "/sys/devices/system/cpu")
 _OWN = ("/run", "/tmp", "/var/tmp")  # noqa: S108 - the sandbox's own, empty
 _MIB = 1 << 20
+_MAX_NAME = 32  # useradd(8)
 
 
-def host_view(
+def host_view(  # noqa: PLR0913 - each is a fact of its own, given by name
     *,
     environ: Mapping[str, str],
     home: str,
@@ -134,7 +135,7 @@ def _add_home(tree: Tree, home: str, name: str) -> str:
         if not (taken or lost or any(lies_in(traced.real, kept) for kept in (*PSEUDO, "/etc"))):
             tree.links(traced.links)
             tree.tmpfs(traced.real, mode=0o700)
-            return os.path.normpath(home)
+            return plain(home)
     tree.tmpfs(f"/home/{name}", mode=0o700)
     return f"/home/{name}"
 
@@ -160,7 +161,7 @@ def _add_asked(tree: Tree, asked: tuple[Bind, ...]) -> None:
 
 
 def _check_place(tree: Tree, bind: Bind, below: str) -> None:
-    """Refuse a mount point that would have to be made on the host, or that a link on the host leads elsewhere."""
+    """Refuse a mount point that would have to be made on the host, or that a link there leads elsewhere."""
     if tree.tracer.trace(below).real != below:
         raise _no_place(bind, f"{below!r} on this machine is reached through a link", "name where it leads")
     fits = os.path.isdir(below) if os.path.isdir(bind.source) else os.path.isfile(below)
@@ -172,7 +173,7 @@ def _check_place(tree: Tree, bind: Bind, below: str) -> None:
 
 
 def _cover_sockets(tree: Tree, bind: Bind) -> None:
-    """Cover the sockets that lie directly in what was asked for: whoever answers there is outside the sandbox."""
+    """Cover the sockets that lie directly in what was asked for: who answers there is outside."""
     try:
         with os.scandir(bind.source) as entries:
             sockets = sorted(entry.name for entry in entries if _is_socket(entry))
@@ -185,7 +186,7 @@ def _cover_sockets(tree: Tree, bind: Bind) -> None:
             Finding(
                 code="socket-covered",
                 path=f"--{bind.reason}",
-                message=f"{bind.source!r} holds sockets of this machine, which are covered: {', '.join(sockets)}",
+                message=f"{bind.source!r} holds sockets of this machine, now covered: {', '.join(sockets)}",
                 hint="grant what the workload needs to reach by --network-allow",
                 severity="warning",
             )
@@ -206,7 +207,7 @@ def _path_inside(tree: Tree, environ: Mapping[str, str]) -> str:
 
 def _is_there(tree: Tree, place: str) -> bool:
     """Return whether an absolute path as the caller writes it exists inside."""
-    place = tree.inside(os.path.normpath(place))
+    place = tree.inside(plain(place))
     below = tree.host_path(place)
     if below is None:
         return tree.holds(place)
@@ -219,8 +220,10 @@ def _user_name(environ: Mapping[str, str], uid: int) -> str:
     if uid == 0:
         return "root"
     name = environ.get("USER") or environ.get("LOGNAME") or ""
-    plain = name.replace("-", "").replace("_", "").replace(".", "")
-    fits = plain.isascii() and plain.isalnum() and not name.startswith(("-", ".")) and len(name) <= 32  # noqa: PLR2004
+    letters = name.replace("-", "").replace("_", "").replace(".", "")
+    fits = (
+        letters.isascii() and letters.isalnum() and not name.startswith(("-", ".")) and len(name) <= _MAX_NAME
+    )
     return name if fits and name not in {"root", "nobody"} else "sandbox"
 
 

@@ -1,12 +1,13 @@
 """The tools on the caller's PATH that are no part of the system: pyenv, venv, uv, pipx, nvm, cargo and kin.
 
-Owns which directories a sandbox must see for `python3` inside to be the python3 that the caller's shell finds.
-Must never walk a tree, run a tool, or show a directory in which people keep keys and tokens.
+Owns which directories a sandbox must see for `python3` inside to be the python3 that the caller's shell
+finds. Must never walk a tree, run a tool, or show a directory in which people keep keys and tokens.
 
-A directory of PATH is asked, in this order: does it belong to a manager of versions (shims beside what they
-choose among)? to a virtual environment (then its base interpreter comes too)? to a tool's own prefix, known by
-a mark (`lib/node_modules`, `conda-meta`, ...)? Then that prefix is seen, whole. Otherwise only the directory, the
-`lib` beside it, and each program that a link in it leads to, by the same questions.
+A directory of PATH is asked, in this order: does it belong to a virtual environment? (Then its base
+interpreter comes too.) To a tool's own prefix, known by a mark (`lib/node_modules`, `conda-meta`, ...)? Then
+that prefix is seen, whole. To a manager of versions, whose shims choose among them? Then those parts of it that
+it reads. Otherwise only the directory, the `lib` beside it, and each program that a link in it leads to, by the
+same questions.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ _SHARED = frozenset(
 )
 _TOO_BROAD = frozenset({"/run/user", "/var/tmp", "/var/run", "/var/lib"})  # noqa: S108 - named to be refused
 _PREFIX_MARKS = (
-    "conda-meta", "lib/node_modules", "pkg/tool", "lib/rustlib", "lib/ruby", "lib/perl5", "lib/modules", "jre",
-    "Cellar", "gems",
+    "conda-meta", "lib/node_modules", "pkg/tool", "lib/rustlib", "lib/ruby", "lib/perl5", "lib/modules",
+    "jre", "Cellar", "gems",
 )  # fmt: skip
 # What a manager of versions needs of its root; the rest (caches, a clone of itself) stays out.
 _MANAGER_PARTS = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from mvm.images.trace import Tracer, lies_in
+from mvm.images.trace import Tracer, lies_in, plain
 from mvm.images.view import Bind, Device, File, Link, Terminals, Tmpfs
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ class Tree:
 
     def covering(self, path: str) -> Bind | Tmpfs | None:
         """Return the mount that `path`, absolute and free of links, lies in, or None for the bare root."""
-        while path not in self._mounts:
-            if path == "/":
-                return None
-            path = os.path.dirname(path)
-        return self._mounts[path]
+        while path:
+            if path in self._mounts:
+                return self._mounts[path]
+            path = path.rpartition("/")[0]
+        return None
 
     def host_path(self, path: str) -> str | None:
         """Return the path on the host that is seen at `path` inside, whether or not it exists, or None."""
@@ -102,7 +102,5 @@ class Tree:
             link = next((target for target in self._links if lies_in(path, target)), None)
             if link is None:
                 return path
-            path = os.path.normpath(
-                os.path.join(os.path.dirname(link), self._links[link]) + path[len(link) :]
-            )
+            path = plain(os.path.join(os.path.dirname(link), self._links[link]) + path[len(link) :])
         return path

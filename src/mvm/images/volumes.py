@@ -1,7 +1,7 @@
 """What a caller asks to be seen beside the system: `-v SRC:DST[:ro|rw]` and `--workspace DIR`.
 
-Owns the reading and refusing of these words. Must never mount, and never make SRC: a missing one is a mistake,
-not an order.
+Owns the reading and refusing of these words. Must never mount, and never make SRC: a missing one is a
+mistake, not an order.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import stat
 
 from mvm.errors import Finding, PolicyRefused
-from mvm.images.trace import lies_in
+from mvm.images.trace import lies_in, plain
 from mvm.images.view import Bind
 
 SYSTEM = (
@@ -36,13 +36,13 @@ def parse_volume(text: str, *, cwd: str, source: str = "--volume") -> Bind:
     """Read one volume; writable unless it says `ro`, as with docker-run(1).
 
     Args:
-        text: `SRC:DST[:ro|rw]`; SRC absolute or relative to `cwd`, its links followed once, here; DST absolute.
+        text: `SRC:DST[:ro|rw]`; SRC absolute or relative to `cwd`, its links followed once; DST absolute.
         cwd: the caller's working directory, absolute.
         source: the flag or `file:line` it came from, for findings.
 
     Raises:
         PolicyRefused: a word is malformed, SRC is not there or is nothing that can be shown safely (a socket,
-            a device, the host's root, a directory of its sockets), or DST is a place that a sandbox keeps for itself.
+            a device, the host's root, a directory of its sockets), or DST is a place that a sandbox keeps.
     """
     words = text.split(":")
     if len(words) not in {2, 3} or "" in words or _has_control(text):
@@ -108,7 +108,7 @@ def mount_warnings(binds: tuple[Bind, ...], *, home: str) -> list[Finding]:
 
 def _destination(text: str, source: str) -> str:
     target = text.rstrip("/") or "/"
-    if not target.startswith("/") or os.path.normpath(target) != target or target.startswith("//"):
+    if not target.startswith("/") or plain(target) != target:
         raise _refused(
             "volume-destination", f"{text!r} is not absolute and plain", "write it as /a/b", source
         )

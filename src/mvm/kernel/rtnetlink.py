@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 from mvm.kernel import netlink
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from ipaddress import IPv4Network, IPv6Network
 
     from mvm.terms import Address
@@ -160,3 +161,22 @@ class RouteSocket:
                 link = struct.unpack("=i", values[_RTA_OIF])[0] if _RTA_OIF in values else 0
                 found.append(Route(kind=entry[7], link=link, gateway=_RTA_GATEWAY in values))
         return tuple(found)
+
+
+def own_addresses(candidates: Iterable[Address]) -> frozenset[Address]:
+    """Those addresses that the kernel would deliver to this machine itself, asked of its routing now.
+
+    An address that has no route at all counts as not own: dialling it fails by itself.
+    """
+    own = set()
+    with netlink.open_socket(netlink.NETLINK_ROUTE) as sock:
+        for address in candidates:
+            body = struct.pack("=BBBBBBBBI", _family(address), address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+            body += netlink.attribute(_RTA_DST, address.packed)
+            try:
+                answer = netlink.ask(sock, _RTM_GETROUTE, body)
+            except OSError:
+                continue
+            if answer[7] == ROUTE_LOCAL:
+                own.add(address)
+    return frozenset(own)

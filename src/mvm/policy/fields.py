@@ -53,13 +53,11 @@ def default_tls(port: int, protocol: Protocol) -> Tls:
 
 def unknown_keys(obj: Mapping[str, object], known: tuple[str, ...], place: Place) -> list[Finding]:
     """Give a finding for every key of an object that is not among the known ones."""
-    found = []
-    for key in obj:
-        if key not in known:
-            found.append(
-                place.at(key).finding("unknown-key", f"{shown(key)} is no key here", did_you_mean(key, known))
-            )
-    return found
+    return [
+        place.at(key).finding("unknown-key", f"{shown(key)} is no key here", did_you_mean(key, known))
+        for key in obj
+        if key not in known
+    ]
 
 
 def did_you_mean(key: str, known: tuple[str, ...]) -> str:

@@ -89,7 +89,7 @@ def grant_from_json(obj: object, *, path: str, source: str = "") -> Grant:
             findings.append(
                 place.finding(f"missing-{key}", message, f"add `{key}`: a grant is one host and port")
             )
-    grant = read_fields(fields, lambda key: place.at(key), source, findings)
+    grant = read_fields(fields, place.at, source, findings)
     if grant is None:
         raise PolicyRefused(findings)
     return grant

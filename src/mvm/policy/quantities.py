@@ -29,7 +29,9 @@ _SIZE_UNITS = {
 _SIZE_HINT = (
     "write a whole number of bytes, or one with kB, MB, GB, TB (powers of 1000) or KiB, MiB, GiB, TiB"
 )
-_LARGEST = 2**53 - 1  # what a JSON number holds exactly
+
+LARGEST_SIZE = 2**53 - 1
+"""Bytes; what a JSON number holds exactly (RFC 8785)."""
 
 
 def parse_duration(text: str, *, path: str, source: str = "") -> Seconds:
@@ -102,7 +104,7 @@ def parse_size(text: str, *, path: str, source: str = "") -> Bytes:
     digits = text[: len(text) - len(unit)]
     if not digits or unit not in _SIZE_UNITS:
         raise place.refused("bad-size", f"{shown(text)} is no number of bytes", _SIZE_HINT)
-    if len(digits) > len(str(_LARGEST)):
+    if len(digits) > len(str(LARGEST_SIZE)):
         raise place.refused("size-out-of-range", f"{shown(text)} is too many bytes", _SIZE_HINT)
     return bytes_of(int(digits) * _SIZE_UNITS[unit], path=path, source=source)
 
@@ -118,8 +120,8 @@ def bytes_of(count: int, *, path: str, source: str = "") -> Bytes:
     Raises:
         PolicyRefused: it is out of range.
     """
-    if not 0 < count <= _LARGEST:
-        message = f"{count if abs(count) <= _LARGEST else 'that'} is no number of bytes from 1 to {_LARGEST}"
+    if not 0 < count <= LARGEST_SIZE:
+        message = f"{count if abs(count) <= LARGEST_SIZE else 'that'} is no number of bytes from 1 to {LARGEST_SIZE}"
         raise Place(path, source).refused("size-out-of-range", message, _SIZE_HINT)
     return Bytes(count)
 

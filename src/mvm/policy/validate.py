@@ -65,7 +65,7 @@ def with_static(dns: Dns, answers: Iterable[tuple[HostName, Address]]) -> Dns:
     return Dns(mode=dns.mode, resolver=dns.resolver, static=ordered)
 
 
-def policy_of(
+def policy_of(  # noqa: PLR0913  the parts of a policy, each by its name
     *,
     grants: Iterable[Grant],
     dns: Dns | None,
