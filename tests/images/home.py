@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from mvm.images.host import host_view
-from mvm.images.view import Bind, File, Link, View
+from mvm.plan.view import Bind, File, Link, View
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

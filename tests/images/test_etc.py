@@ -10,7 +10,7 @@ import pytest
 
 from mvm.images.etc import Identity, add_etc, generated_files
 from mvm.images.tree import Tree
-from mvm.images.view import Bind, File, Link, Tmpfs
+from mvm.plan.view import Bind, File, Link, Tmpfs
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import pytest
 
 from mvm.images.host import host_view
 from mvm.images.trace import lies_in
-from mvm.images.view import Bind, Device, Link, Terminals, Tmpfs, View
+from mvm.plan.view import Bind, Device, Link, Terminals, Tmpfs, View
 from tests.images.home import RESOLVERS, Home, files
 
 

@@ -15,7 +15,7 @@ from typing import IO
 import pytest
 
 from mvm.images.host import host_view
-from mvm.images.view import Bind, Device, File, Link, Terminals, Tmpfs, View
+from mvm.plan.view import Bind, Device, File, Link, Terminals, Tmpfs, View
 from tests.images.home import RESOLVERS, Home
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mvm.images.toolchains import PRIVATE
 from mvm.images.trace import lies_in
-from mvm.images.view import Bind, Device, View
+from mvm.plan.view import Bind, Device, View
 from tests.images.home import Home
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mvm.images.tree import Tree
-from mvm.images.view import Bind, File, Link, Tmpfs
+from mvm.plan.view import Bind, File, Link, Tmpfs
 
 
 def bind(source: str, target: str = "", *, writable: bool = False) -> Bind:

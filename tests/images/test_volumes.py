@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mvm.errors import PolicyRefused
-from mvm.images.view import Bind, File, Tmpfs
+from mvm.plan.view import Bind, File, Tmpfs
 from mvm.images.volumes import mount_warnings, parse_volume, parse_workspace
 
 if TYPE_CHECKING:

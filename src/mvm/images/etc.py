@@ -10,7 +10,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from mvm.images.view import Bind
+from mvm.plan.view import Bind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

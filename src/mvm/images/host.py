@@ -17,7 +17,7 @@ from mvm.images.etc import Identity, add_etc, cover_private, generated_files
 from mvm.images.toolchains import add_tools, path_entries
 from mvm.images.trace import lies_in, plain
 from mvm.images.tree import Tree
-from mvm.images.view import Bind, View
+from mvm.plan.view import Bind, View
 from mvm.images.volumes import PSEUDO, SYSTEM, mount_warnings
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import os
 from typing import TYPE_CHECKING
 
 from mvm.images.trace import lies_in
-from mvm.images.view import Bind
+from mvm.plan.view import Bind
 from mvm.images.volumes import PSEUDO
 
 if TYPE_CHECKING:

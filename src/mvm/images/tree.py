@@ -10,11 +10,11 @@ import os
 from typing import TYPE_CHECKING
 
 from mvm.images.trace import Tracer, lies_in, plain
-from mvm.images.view import Bind, Device, File, Link, Terminals, Tmpfs
+from mvm.plan.view import Bind, Device, File, Link, Terminals, Tmpfs
 
 if TYPE_CHECKING:
     from mvm.errors import Finding
-    from mvm.images.view import Entry
+    from mvm.plan.view import Entry
 
 
 class Tree:

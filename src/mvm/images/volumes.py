@@ -11,7 +11,7 @@ import stat
 
 from mvm.errors import Finding, PolicyRefused
 from mvm.images.trace import lies_in, plain
-from mvm.images.view import Bind
+from mvm.plan.view import Bind
 
 SYSTEM = (
     "/usr",
