@@ -160,3 +160,11 @@ class View(NamedTuple):
     def describe(self) -> tuple[str, ...]:
         """Return one line an entry, in order, for `--dry-run`."""
         return tuple(entry.describe() for entry in self.entries)
+
+    @property
+    def writable(self) -> tuple[str, ...]:
+        """The places inside below which the workload may write, as far as permissions let it."""
+        places = [entry.target for entry in self.entries if isinstance(entry, Tmpfs)]
+        places += [entry.target for entry in self.entries if isinstance(entry, Bind) and entry.writable]
+        return (*places, "/proc")
+

@@ -1,0 +1,162 @@
+"""The keeper: owns the sandbox's namespaces, opens the door, and outlives the supervisor by one moment.
+
+It is forked from the supervisor, stays in the host's pid and mount namespaces, and does three things:
+sets up and verifies the door, makes sockets in it when asked, and, when the supervisor or init is gone
+by whatever way, ends the rest of the sandbox and removes its files. Must never run anything of the
+workload's.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+from typing import TYPE_CHECKING, NoReturn
+
+from mvm.backends.namespace import channel
+from mvm.kernel import syscalls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from mvm.plan.plan import Plan
+
+_MOST_SOCKETS = 64
+
+
+def live(  # noqa: PLR0913  all that it takes over
+    to_supervisor: socket.socket,
+    inits: socket.socket,
+    plan: Plan,
+    rlimits: Sequence[tuple[int, int]],
+    open_door: Callable[[], Sequence[socket.socket]],
+    leftovers: Sequence[str],
+    kept: Collection[int],
+) -> NoReturn:
+    """Be the keeper of one sandbox; called in a fresh child, and ends it."""
+    init = 0
+    status = 1
+    try:
+        os.setsid()
+        _forget_signals()
+        syscalls.close_from(3, kept)
+        _let_go_of_streams()
+        init = _enter(to_supervisor, inits, plan, rlimits)
+        inits.close()
+        _open(to_supervisor, open_door, init)
+        _serve(to_supervisor, init)
+        status = 0
+    except BaseException as error:  # noqa: BLE001  the supervisor must hear of anything, and there is nowhere to raise to
+        _tell(to_supervisor, error)
+    finally:
+        if init:
+            _end(init)
+        remove(leftovers)
+        os._exit(status)
+
+
+def _forget_signals() -> None:
+    """The supervisor's handlers are not ours; keyboard signals don't come here (another session)."""
+    signal.set_wakeup_fd(-1)
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGWINCH, signal.SIGCHLD):
+        signal.signal(signum, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _let_go_of_streams() -> None:
+    null = os.open("/dev/null", os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.close(null)
+
+
+def _enter(
+    to_supervisor: socket.socket, inits: socket.socket, plan: Plan, rlimits: Sequence[tuple[int, int]]
+) -> int:
+    """Make the namespaces, get ids in them, and fork init into the new pid namespace."""
+    syscalls.unshare(
+        syscalls.NEWUSER
+        | syscalls.NEWNET
+        | syscalls.NEWIPC
+        | syscalls.NEWUTS
+        | syscalls.NEWCGROUP
+        | syscalls.NEWPID
+    )
+    channel.send(to_supervisor, channel.READY)
+    if channel.receive(to_supervisor) is None:
+        os._exit(1)
+    socket.sethostname(plan.name)
+    pid = os.fork()
+    if pid == 0:
+        to_supervisor.close()
+        from mvm.backends.namespace import init
+
+        init.live(inits, plan, rlimits)
+    return pid
+
+
+def _open(to_supervisor: socket.socket, open_door: Callable[[], Sequence[socket.socket]], init: int) -> None:
+    sockets = open_door()
+    descriptors = [sock.fileno() for sock in sockets]
+    channel.send(to_supervisor, channel.DOOR, 0, init, descriptors=descriptors)
+    for sock in sockets:
+        sock.close()
+
+
+def _serve(to_supervisor: socket.socket, init: int) -> None:
+    """Make sockets on request until the supervisor or init is gone."""
+    handle = os.pidfd_open(init)
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    poll.register(to_supervisor, select.POLLIN)
+    while True:
+        ready = {descriptor for descriptor, _ in poll.poll()}
+        if handle in ready:
+            return
+        message = channel.receive(to_supervisor)
+        if message is None:
+            return
+        if message[0] == channel.MAKE_SOCKETS:
+            _make_sockets(to_supervisor, message[1])
+
+
+def _make_sockets(to_supervisor: socket.socket, count: int) -> None:
+    made = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(min(count, _MOST_SOCKETS))]
+    channel.send(to_supervisor, channel.SOCKETS, descriptors=[sock.fileno() for sock in made])
+    for sock in made:
+        sock.close()
+
+
+def _tell(to_supervisor: socket.socket, error: BaseException) -> None:
+    text = str(error) or type(error).__name__
+    try:
+        channel.send(to_supervisor, channel.FAILED, text=text.encode(errors="replace")[:4096])
+    except OSError:
+        return  # nobody is left to hear it
+
+
+def _end(init: int) -> None:
+    try:
+        os.kill(init, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    os.waitpid(init, 0)
+
+
+def remove(leftovers: Sequence[str]) -> None:
+    """Remove files and empty directories, in order; what is gone already is fine."""
+    for path in leftovers:
+        try:
+            os.unlink(path)
+        except IsADirectoryError:
+            _remove_directory(path)
+        except OSError:
+            continue  # gone already, or not ours; the next command of mvmctl sweeps again
+
+
+def _remove_directory(path: str) -> None:
+    try:
+        os.rmdir(path)
+    except OSError:
+        return  # not empty: somebody else's by now

@@ -1,0 +1,133 @@
+"""Supervising without a caller that stays: `up -d`, and the helper process of the Python library.
+
+Owns the parting from the caller: a session of its own, no streams of the caller's, and one word back when
+the sandbox stands or could not be made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from mvm import errors
+from mvm.audit.state import RUNS, state_directory
+from mvm.gateway.loop import READ
+from mvm.supervisor.prepare import prepare
+from mvm.supervisor.process import Supervisor
+from mvm.supervisor.run import Foreground, Streams
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping
+
+    from mvm.supervisor.request import Request
+
+CONSOLE = "console.log"
+"""The file of a run's directory that holds its console output."""
+
+
+def console_path(environ: Mapping[str, str], run: str) -> str:
+    """Where the console output of a run is kept."""
+    return f"{state_directory(environ)}/{RUNS}/{run}/{CONSOLE}"
+
+
+def start_detached(request: Request, environ: Mapping[str, str], cwd: str) -> dict[str, str]:
+    """Start a sandbox in a process of its own and come back when it stands.
+
+    Returns:
+        Its `name` and `run`.
+
+    Raises:
+        UsageError, PolicyRefused, BackendUnavailable, AuditError: nothing was started.
+    """
+    plan, backend = prepare(request, environ, cwd)
+    answer, say = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        os.close(answer)
+        _part()
+        status = 1
+        try:
+            with Supervisor() as supervisor:
+                try:
+                    sandbox = supervisor.add(request, plan, backend, environ)
+                    streams = Streams("log", "log", console_path(environ, plan.run))
+                    Foreground(supervisor, sandbox, environ, streams).start()
+                except errors.MvmError as error:
+                    _say(say, {"error": error.message, "hint": error.hint, "exit": error.exit_code})
+                    os._exit(error.exit_code)
+                _say(say, {"name": plan.name, "run": plan.run})
+                supervisor.loop.run()
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(say)
+    with os.fdopen(answer, "rb") as file:
+        said = file.read()
+    if not said:
+        _, status = os.waitpid(pid, 0)
+        msg = f"the sandbox's process ended at once (status {os.waitstatus_to_exitcode(status)})"
+        raise errors.BackendUnavailable(msg, hint="mvmctl run, in the foreground, shows more")
+    words: dict[str, str] = json.loads(said)
+    if "error" in words:
+        os.waitpid(pid, 0)
+        raise _error(words)
+    return words
+
+
+def _error(words: Mapping[str, object]) -> errors.MvmError:
+    kinds = {64: errors.UsageError, 69: errors.BackendUnavailable, 74: errors.AuditError}
+    kind = kinds.get(int(str(words["exit"])), errors.MvmError)
+    return kind(str(words["error"]), hint=str(words["hint"]))
+
+
+def _part() -> None:
+    os.setsid()
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.close(null)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _say(descriptor: int, words: Mapping[str, object]) -> None:
+    os.write(descriptor, json.dumps(words).encode())
+    os.close(descriptor)
+
+
+def serve(channel: socket.socket, environ: Mapping[str, str], cwd: str) -> None:
+    """Be the helper of a library: start what is asked for on `channel`, and end with it.
+
+    Messages: `{do: start, request}` is answered by `{name, run}` or `{error, hint, exit}`.
+    """
+    from mvm.supervisor.frames import Inbox, send
+    from mvm.supervisor.request import request_from_json
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    inbox = Inbox(channel)
+    with Supervisor(stays=True) as supervisor:
+
+        def on_message(_events: int) -> None:
+            messages = inbox.read()
+            if messages is None:
+                supervisor.stop_all()
+                supervisor.loop.stop()
+                return
+            for message in messages:
+                send(channel, start(message))
+
+        def start(message: dict[str, object]) -> dict[str, object]:
+            words = message["request"]
+            assert isinstance(words, dict), "the library is of this version"
+            try:
+                request = request_from_json(words)
+                plan, backend = prepare(request, environ, cwd)
+                supervisor.add(request, plan, backend, environ)
+            except errors.MvmError as error:
+                return {"error": error.message, "hint": error.hint, "exit": error.exit_code}
+            return {"name": plan.name, "run": plan.run}
+
+        supervisor.loop.watch(channel.fileno(), READ, on_message)
+        supervisor.loop.run()

@@ -1,0 +1,87 @@
+"""What a person is told on stderr while a command runs, and at its end.
+
+Owns the words. Each distinct denial is said once, as it happens, with the flag that would allow it; a
+failure of the network is said in other words, so that neither is taken for the other.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from mvm.supervisor.story import Listener
+
+if TYPE_CHECKING:
+    from mvm.audit.denial import Denial
+    from mvm.gateway.resolve import Failure
+
+_MOST_SHOWN = 50
+_YELLOW, _PLAIN = "\x1b[33m", "\x1b[0m"
+
+
+class Notices(Listener):
+    """Says it on a descriptor.
+
+    Args:
+        descriptor: usually 2.
+        colour: whether to use any.
+        raw: whether lines must end in CR LF, since the terminal is in raw mode.
+    """
+
+    def __init__(self, descriptor: int, *, colour: bool, raw: bool = False) -> None:
+        self._descriptor, self._colour, self.raw = descriptor, colour, raw
+        self._shown = 0
+        self._failures: set[tuple[str, int, str]] = set()
+
+    def say(self, text: str) -> None:
+        """Say one line."""
+        start, end = (_YELLOW, _PLAIN) if self._colour else ("", "")
+        line = f"{start}mvmctl: {text}{end}{chr(13) if self.raw else ''}\n"
+        try:
+            os.write(self._descriptor, line.encode("utf-8", "backslashreplace"))
+        except OSError:
+            return  # nobody reads it any more
+
+    def denied(self, denial: Denial) -> None:
+        """A distinct denial happened for the first time."""
+        self._shown += 1
+        if self._shown > _MOST_SHOWN:
+            return
+        self.say(f"denied by policy: {describe(denial.to_json())}")
+        if self._shown == _MOST_SHOWN:
+            self.say("further denials are counted, not shown")
+
+    def failed(self, host: str, port: int, failure: Failure) -> None:
+        """A granted host could not be reached."""
+        key = (host, port, failure.text)
+        if key not in self._failures and len(self._failures) < _MOST_SHOWN:
+            self._failures.add(key)
+            self.say(f"could not reach {_place(host, port)}: {failure.text} (the network, not the policy)")
+
+    def summary(self, result: dict[str, object]) -> None:
+        """Say at the end what was denied, and the flags that would have allowed it."""
+        denials = result.get("denials")
+        if not isinstance(denials, list) or not denials:
+            return
+        total = sum(denial["count"] for denial in denials)
+        flags = list(dict.fromkeys(d["remedy"]["flag"] for d in denials if d["remedy"]["flag"] is not None))
+        what = "1 attempt was" if total == 1 else f"{total} attempts were"
+        self.say(f"{what} denied by policy, in run {result['run']}")
+        if flags:
+            self.say(f"to allow them: {' '.join(flags)}")
+
+
+def describe(denial: dict[str, object]) -> str:
+    """Say one denial (`mvm.denial/1`) in a line: what, why, and the remedy."""
+    host, port = denial["host"] or denial["address"], denial["port"]
+    layer, remedy = denial["layer"], denial["remedy"]
+    assert isinstance(remedy, dict), "a denial has a remedy"
+    what = f"{layer} {_place(str(host), port) if host is not None else '(unknown destination)'}"
+    advice = f"; allow with {remedy['flag']}" if remedy["flag"] else f"; {remedy['text']}"
+    return f"{what} [{denial['reason']}]{advice}"
+
+
+def _place(host: str, port: object) -> str:
+    if not port:
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

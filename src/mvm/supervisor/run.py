@@ -1,0 +1,201 @@
+"""A sandbox in the foreground: the caller's streams and signals joined to its first command.
+
+Owns `run`, and `up` without `-d`. The process that calls it is the supervisor until the sandbox has ended.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from typing import TYPE_CHECKING, NamedTuple
+
+from mvm.plan.plan import Command
+from mvm.supervisor import terminal
+from mvm.supervisor.notices import Notices
+from mvm.supervisor.prepare import prepare
+from mvm.supervisor.process import Supervisor
+from mvm.supervisor.story import Job, Listener
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mvm.supervisor.request import Request
+    from mvm.supervisor.story import Sandbox
+    from mvm.supervisor.streams import Capture, Tap
+
+_FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+_KEYBOARD = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+
+
+class Streams(NamedTuple):
+    """Where the first command's output goes.
+
+    Attributes:
+        stdout, stderr: `inherit` for the caller's own, `stderr` for the caller's stderr, `capture` to keep it,
+            `log` for the console log alone.
+        log: the path of a console log that gets a copy, or None.
+    """
+
+    stdout: str = "inherit"
+    stderr: str = "inherit"
+    log: str | None = None
+
+
+class Ended(NamedTuple):
+    """What came of it.
+
+    Attributes:
+        result: `mvm.result/1`.
+        status: for the process to exit with.
+        stdout, stderr: what was captured, else empty.
+        cut: whether more was written than is kept.
+    """
+
+    result: dict[str, object]
+    status: int
+    stdout: bytes
+    stderr: bytes
+    cut: bool
+
+
+def run(request: Request, environ: Mapping[str, str], cwd: str, streams: Streams) -> Ended:
+    """Start a sandbox, stay with it, and say what came of it.
+
+    Args:
+        request: what was asked.
+        environ: the caller's environment.
+        cwd: the caller's working directory, absolute.
+        streams: where output goes.
+
+    Raises:
+        UsageError, PolicyRefused, BackendUnavailable: nothing was started.
+        AuditError: the record could not be written; the sandbox has ended.
+    """
+    plan, backend = prepare(request, environ, cwd)
+    with Supervisor() as supervisor:
+        sandbox = supervisor.add(request, plan, backend, environ)
+        foreground = Foreground(supervisor, sandbox, environ, streams)
+        foreground.start()
+        supervisor.loop.run()
+        return foreground.finish()
+
+
+class Foreground(Listener):
+    """The first command of one sandbox, joined to this process.
+
+    Args:
+        supervisor: this process's.
+        sandbox: it has begun.
+        environ: the caller's environment.
+        streams: where output goes.
+    """
+
+    def __init__(
+        self, supervisor: Supervisor, sandbox: Sandbox, environ: Mapping[str, str], streams: Streams
+    ) -> None:
+        self._supervisor, self._sandbox, self._streams = supervisor, sandbox, streams
+        colour = os.isatty(2) and not environ.get("NO_COLOR")
+        self._notices = Notices(2, colour=colour)
+        self._terminal: terminal.Terminal | None = None
+        self._taps: list[Tap] = []
+        self._captures: dict[int, Capture] = {}
+        self._main = 0
+        sandbox.listeners += [self._notices, self]
+
+    def start(self) -> None:
+        """Start the first command, if there is one, and take its signals."""
+        for signum in (*_FORWARDED, *_KEYBOARD):
+            self._supervisor.on_signal(signum, self._on_signal)
+        for finding in self._sandbox.request.warnings:
+            self._notices.say(f"warning: {finding.message}")
+        argv = self._sandbox.request.argv
+        if not argv:
+            return
+        plan = self._sandbox.plan
+        joined = self._streams == Streams() and terminal.is_one_terminal()
+        command = Command(argv, plan.view.environ, plan.workdir, terminal.size_of(0) if joined else None)
+        job = Job(started=self._started, ended=lambda _status: None, failed=self._not_started)
+        self._main = self._sandbox.spawn(command, () if joined else self._open_streams(), job, is_main=True)
+        for tap in self._taps:
+            tap.close_entrance()
+
+    def _open_streams(self) -> list[int]:
+        from mvm.supervisor.streams import Capture, ConsoleLog, Tap, write_to
+
+        if self._streams == Streams():
+            return [0, 1, 2]
+        logs = [] if self._streams.log is None else [ConsoleLog(self._streams.log)]
+        given = [0]
+        for number, wanted in ((1, self._streams.stdout), (2, self._streams.stderr)):
+            target = 2 if wanted == "stderr" else number
+            if wanted in {"inherit", "stderr"} and not logs:
+                given.append(target)
+                continue
+            sinks = [*logs]
+            if wanted == "capture":
+                self._captures[number] = Capture()
+                sinks.append(self._captures[number])  # type: ignore[arg-type]
+            elif wanted != "log":
+                sinks.append(write_to(target))  # type: ignore[arg-type]
+            self._taps.append(Tap(self._supervisor.loop, *sinks))
+            given.append(self._taps[-1].entrance)
+        return given
+
+    def _started(self, controlling: int | None) -> None:
+        if controlling is not None:
+            self._terminal = terminal.Terminal(self._supervisor.loop, controlling)
+            self._notices.raw = True
+            self._supervisor.on_signal(signal.SIGWINCH, self._on_resize)
+
+    def _not_started(self, code: int, tried: str) -> None:
+        why = "not found in the sandbox" if code == errno.ENOENT else os.strerror(code).lower() or "it ended"
+        self._notices.say(f"{tried}: {why}")
+
+    def _on_resize(self, _signum: int) -> None:
+        if self._terminal is not None:
+            self._terminal.resize()
+
+    def _on_signal(self, signum: int) -> None:
+        """Pass a signal on; a sandbox without a command ends by it."""
+        if not self._main:
+            self._sandbox.stop(0)
+        elif signum in _KEYBOARD:
+            self._sandbox.signal(self._main, signum, group=True)
+        else:
+            self._sandbox.signal(self._main, signum, group=False)
+
+    def ended(self, result: dict[str, object]) -> None:
+        """The sandbox is gone: show what is left of its output."""
+        for tap in self._taps:
+            tap.drain()
+        if self._terminal is not None:
+            self._terminal.close()
+            self._notices.raw = False
+        self._notices.summary(result)
+
+    def finish(self) -> Ended:
+        """Say what came of it.
+
+        Raises:
+            AuditError: the record could not be written.
+        """
+        result = self._sandbox.result
+        assert result is not None, "the loop ends with the sandbox"
+        if self._sandbox.error is not None:
+            raise self._sandbox.error
+        status = result["exit_code"]
+        assert isinstance(status, int), "of mvm.result/1"
+        captured = {number: capture.data for number, capture in self._captures.items()}
+        cut = any(capture.cut for capture in self._captures.values())
+        return Ended(result, status, captured.get(1, b""), captured.get(2, b""), cut)
+
+
+def dry_run(request: Request, environ: Mapping[str, str], cwd: str) -> tuple[tuple[str, Sequence[str]], ...]:
+    """Say what would be done: the plan's steps. Nothing is made.
+
+    Raises:
+        UsageError, PolicyRefused, BackendUnavailable: it would be refused.
+    """
+    plan, _ = prepare(request._replace(flake=None), environ, cwd)
+    return plan.describe()

@@ -1,0 +1,406 @@
+"""The story of one sandbox in the process that holds its gateway.
+
+    begin    take the name, open the record, start the machine, hang the gateway into its door, open the ports
+    spawn    a command, then another
+    finish   close the gateway (its last denials are recorded), end the machine, seal the record, say the result
+
+Owns the order. Each step is undone if a later one fails; nothing runs inside before the gateway stands
+and the record says what was granted.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from mvm.audit.log import Log
+from mvm.audit.record import Kind
+from mvm.audit.state import state_directory
+from mvm.backends.interface import Exited, Gone, NotStarted, Sockets, Started
+from mvm.errors import AuditError
+from mvm.gateway import door
+from mvm.gateway.gateway import Gateway
+from mvm.gateway.loop import READ
+from mvm.gateway.names import POOLS
+from mvm.supervisor import registry
+from mvm.supervisor.control import Control
+from mvm.supervisor.forwards import Forwards
+from mvm.terms import Cause, Outcome, Tls
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping, Sequence
+
+    from mvm.audit.denial import Denial
+    from mvm.backends.interface import Backend, Event, Machine
+    from mvm.gateway.resolve import Failure
+    from mvm.plan.plan import Command, Plan
+    from mvm.policy.model import Grant
+    from mvm.supervisor.process import Supervisor
+    from mvm.supervisor.request import Request
+
+VERSION = "0.1.0"
+
+
+class Listener:
+    """Who is told what happens in a sandbox; every method may be left as it is."""
+
+    def denied(self, denial: Denial) -> None:
+        """A distinct denial happened for the first time."""
+
+    def failed(self, host: str, port: int, failure: Failure) -> None:
+        """A granted host could not be reached: the network, not the policy."""
+
+    def ended(self, result: dict[str, object]) -> None:
+        """The sandbox is gone; `result` is `mvm.result/1`."""
+
+
+class Job:
+    """One command in a sandbox.
+
+    Attributes:
+        started: called when it runs, with the controlling side of its terminal or None.
+        ended: called when it has ended, with its status.
+        failed: called instead of both, with an errno and what was tried.
+    """
+
+    def __init__(
+        self,
+        *,
+        started: Callable[[int | None], None],
+        ended: Callable[[int], None],
+        failed: Callable[[int, str], None],
+    ) -> None:
+        self.started, self.ended, self.failed = started, ended, failed
+
+
+class Sandbox:
+    """One sandbox, from `begin` to `finish`.
+
+    Args:
+        supervisor: the process's loop and what its sandboxes share.
+        request: what was asked.
+        plan: what was decided.
+        backend: who carries it out.
+        environ: the caller's environment, for the places of state.
+
+    Attributes:
+        listeners: who is told; more may come while it runs.
+        result: `mvm.result/1` once it has ended.
+        error: why it had to end, where the record failed.
+    """
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        request: Request,
+        plan: Plan,
+        backend: Backend,
+        environ: Mapping[str, str],
+    ) -> None:
+        self.supervisor, self.request, self.plan = supervisor, request, plan
+        self._backend, self._environ = backend, environ
+        self.listeners: list[Listener] = []
+        self.result: dict[str, object] | None = None
+        self.error: AuditError | None = None
+        self._jobs: dict[int, Job] = {}
+        self._numbers = 0
+        self._state = state_directory(environ)
+        self._place: registry.Place | None = None
+        self._log: Log | None = None
+        self._machine: Machine | None = None
+        self._gateway: Gateway | None = None
+        self._control: Control | None = None
+        self._forwards: Forwards | None = None
+        self._began = time.monotonic()
+        self._main: int | None = None
+        self._status: int | None = None
+        self._outcome: Outcome | None = None
+
+    # ---- begin
+
+    def begin(self) -> None:
+        """Make the sandbox, up to where commands can be started.
+
+        Raises:
+            UsageError: the name is taken, or an inbound port is.
+            AuditError: it can't be recorded.
+            BackendUnavailable: the machine withholds something.
+        """
+        try:
+            self._begin()
+        except BaseException:
+            self._undo()
+            raise
+
+    def _begin(self) -> None:
+        plan = self.plan
+        self._place = registry.take(plan.name, self._environ)
+        self._log = Log.create(self._state, plan.run)
+        ports = Forwards.listen(plan.policy.forwards)
+        try:
+            self._machine = self._backend.start(plan, self._open_door, self._place.leftovers)
+        except BaseException:
+            for listener in ports:
+                listener.close()
+            raise
+        self._record_start(self._log, self._machine)
+        for descriptor in self._machine.descriptors:
+            self.supervisor.loop.watch(descriptor, READ, self._on_machine)
+        self._gateway = Gateway(
+            loop=self.supervisor.loop,
+            sockets=door.DoorSockets(*self._machine.door),
+            policy=plan.policy,
+            log=self._log,
+            watcher=self,
+            pipes=self.supervisor.pipes,
+            system=self.supervisor.system,
+        )
+        self._forwards = Forwards(self.supervisor, plan.policy.forwards, ports, self._machine)
+        self._control = Control(self, self._place.listener)
+        for seconds in (plan.timeout, plan.policy.ttl):
+            if seconds is not None:
+                self.supervisor.loop.after(seconds, self._time_is_up)
+
+    def _open_door(self) -> Sequence[socket.socket]:
+        """Runs inside the namespace: make the door, and read the kernel back."""
+        sockets = door.open_door(door.Layout.LOCAL, POOLS, unrestricted=self.plan.policy.unrestricted)
+        wrong = door.verify(door.Layout.LOCAL)
+        if wrong is not None:
+            raise OSError(0, wrong)
+        return sockets
+
+    def _record_start(self, log: Log, machine: Machine) -> None:
+        from mvm.policy.document import policy_digest
+
+        plan, policy = self.plan, self.plan.policy
+        log.append(
+            Kind.RUN_STARTED,
+            name=plan.name,
+            version=VERSION,
+            backend=plan.backend,
+            isolation=plan.isolation,
+            policy=policy_digest(policy),
+            preset=policy.preset,
+            profile=self.request.profile,
+            unrestricted=policy.unrestricted,
+            dns=policy.dns.mode,
+            grants=len(policy.grants),
+            forwards=len(policy.forwards),
+            ttl=policy.ttl,
+            timeout=plan.timeout,
+            image_kind=plan.image,
+            requested=plan.requested,
+            achieved=plan.achieved,
+            limits=machine.limits or None,
+            uid=os.geteuid(),
+        )
+        for grant in policy.grants:
+            log.append(Kind.GRANT_DECIDED, **grant_fields(grant), by="start", tool=self.request.tool)
+        for forward in policy.forwards:
+            log.append(
+                Kind.PORT_OPENED,
+                address=str(forward.address),
+                host_port=forward.host_port,
+                guest_port=forward.guest_port,
+                protocol="tcp",
+            )
+
+    # ---- commands
+
+    def spawn(self, command: Command, streams: Sequence[int], job: Job, *, is_main: bool = False) -> int:
+        """Start a command; what becomes of it, `job` is told.
+
+        Args:
+            command: what.
+            streams: its descriptors 0, 1, 2, which stay the caller's; none where it has a terminal.
+            job: who is told.
+            is_main: whether the sandbox ends with it.
+
+        Returns:
+            Its number, for `signal`.
+        """
+        assert self._machine is not None, "spawned before begin"
+        self._numbers += 1
+        self._jobs[self._numbers] = job
+        if is_main:
+            self._main = self._numbers
+        self._machine.spawn(self._numbers, command, streams)
+        return self._numbers
+
+    def signal(self, number: int, signum: int, *, group: bool) -> None:
+        """Send a signal to a command, or to its process group; one that has ended gets none."""
+        if self._machine is not None and number in self._jobs:
+            self._machine.signal(number, signum, group=group)
+
+    def _on_machine(self, _events: int) -> None:
+        machine = self._machine
+        if machine is not None:
+            for event in machine.receive():
+                self._on_event(event)
+
+    def _on_event(self, event: Event) -> None:
+        match event:
+            case Started(number, terminal):
+                self._jobs[number].started(terminal)
+            case NotStarted(number, code, tried):
+                self._jobs.pop(number).failed(code, tried)
+                if number == self._main:
+                    self.finish(Outcome.FAILED, status=127 if code == 2 else 126)  # noqa: PLR2004  ENOENT, as shells do
+            case Exited(number, status):
+                job = self._jobs.pop(number, None)
+                if job is not None:
+                    job.ended(status)
+                if number == self._main:
+                    self.finish(Outcome.FAILED if status else Outcome.COMPLETED, status=status)
+            case Sockets(descriptors):
+                if self._forwards is not None:
+                    self._forwards.supply(descriptors)
+            case Gone():
+                self.finish(Outcome.KILLED)
+
+    # ---- what the gateway tells
+
+    def denied(self, denial: Denial) -> None:
+        """A distinct denial happened for the first time."""
+        for listener in tuple(self.listeners):
+            listener.denied(denial)
+        if self.request.stop_on_denial:
+            self.supervisor.loop.soon(lambda: self.finish(Outcome.FAILED))
+
+    def failed(self, host: str, port: int, failure: Failure) -> None:
+        """A granted host could not be reached."""
+        for listener in tuple(self.listeners):
+            listener.failed(host, port, failure)
+
+    def unrecorded(self, error: AuditError) -> None:
+        """The record can't be written: nothing more is opened, and the run ends."""
+        self.error = error
+        self.supervisor.loop.soon(lambda: self.finish(Outcome.KILLED))
+
+    # ---- finish
+
+    def _time_is_up(self) -> None:
+        self.finish(Outcome.TIMEOUT)
+
+    def stop(self, grace: float) -> None:
+        """Ask the first command to end (SIGTERM), and end everything after so many seconds."""
+        if self._main is None or self._main not in self._jobs or grace <= 0:
+            self.finish(Outcome.KILLED)
+            return
+        self._outcome = Outcome.KILLED
+        self.signal(self._main, 15, group=False)
+        self.supervisor.loop.after(grace, lambda: self.finish(Outcome.KILLED))
+
+    @property
+    def gateway(self) -> Gateway:
+        """Its gateway, while it runs."""
+        assert self._gateway is not None, "asked before begin"
+        return self._gateway
+
+    def finish(self, outcome: Outcome, *, status: int | None = None) -> None:
+        """End it; the first call decides how it ended, later ones do nothing."""
+        if self.result is not None:
+            return
+        from mvm.supervisor.result import make_result
+
+        outcome = self._outcome or outcome
+        self.result = result = {}
+        duration = round(time.monotonic() - self._began, 6)
+        self._leave_doors()
+        self.result = result = make_result(self, outcome, status, duration)
+        self._seal(result)
+        for job in self._jobs.values():
+            job.failed(0, "the sandbox has ended")
+        self._jobs = {}
+        for listener in tuple(self.listeners):
+            listener.ended(result)
+        if self._control is not None:
+            self._control.close(result)
+        self.supervisor.left(self)
+
+    def _leave_doors(self) -> None:
+        if self._forwards is not None:
+            self._forwards.close()
+        if self._gateway is not None:
+            self._gateway.close()
+        if self._machine is not None:
+            for descriptor in self._machine.descriptors:
+                self.supervisor.loop.unwatch(descriptor)
+            self._machine.close()
+
+    def _seal(self, result: dict[str, object]) -> None:
+        from mvm.audit.keys import signing_key
+
+        log, gateway = self._log, self._gateway
+        assert log is not None and gateway is not None, "sealed before begin"
+        cause, status = result["cause"], result["exit_code"]
+        try:
+            if self.error is None:
+                log.append(
+                    Kind.RUN_ENDED,
+                    outcome=result["outcome"],
+                    cause=cause,
+                    exit_code=status,
+                    duration_s=result["duration_s"],
+                    flows=gateway.opened,
+                    denials=gateway.refusals.ledger.total,
+                    up=gateway.totals[0],
+                    down=gateway.totals[1],
+                )
+                log.seal(signing_key(self._state))
+        except AuditError as error:
+            self.error = error
+        finally:
+            log.close()
+
+    def _undo(self) -> None:
+        """Give back what `begin` took before it failed."""
+        self._leave_doors()
+        if self._control is not None:
+            self._control.close({})
+        elif self._place is not None:
+            self._place.listener.close()
+        if self._log is not None:
+            self._log.close()
+        if self._place is not None and self._machine is None:
+            from mvm.backends.namespace.keeper import remove
+
+            remove(self._place.leftovers)
+
+
+def cause_of(outcome: Outcome, status: int | None, *, denials: int, failures: int) -> Cause | None:
+    """Say whose doing a run's end was, as far as it can be told from outside.
+
+    Args:
+        outcome: how it ended.
+        status: the first command's, or None.
+        denials: how many acts were denied.
+        failures: how often a granted host could not be reached.
+    """
+    if outcome in {Outcome.COMPLETED, Outcome.TIMEOUT, Outcome.KILLED} or (status == 0):
+        return None
+    if denials:
+        return Cause.POLICY
+    return Cause.TRANSPORT if failures else Cause.GUEST
+
+
+def grant_fields(grant: Grant) -> dict[str, object]:
+    """Give what a record says of a grant."""
+    return {
+        "host": str(grant.host),
+        "port": grant.port,
+        "protocol": grant.protocol,
+        "decision": "allowed",
+        "source": grant.source[:500] or None,
+        "reason": grant.reason,
+        "tls": grant.tls if grant.tls is not Tls.AUTO else None,
+        "private": grant.private or None,
+        "depth": grant.depth,
+        "expires": grant.expires,
+        "max_up": grant.max_up,
+        "max_down": grant.max_down,
+        "sends": grant.sends,
+        "downloads": grant.downloads,
+    }
