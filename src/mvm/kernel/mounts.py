@@ -40,7 +40,7 @@ def mount(source: str | None, target: str, kind: str | None, flags: int = 0, dat
     checked(result, f"mount {source or kind or 'change'} on {target}")
 
 
-def unmount(target: str, detach: bool = True) -> None:  # noqa: FBT001, FBT002 - the second word of umount2(2)
+def unmount(target: str, detach: bool = True) -> None:
     """Detach what is mounted at `target` (umount2(2)).
 
     Args:
@@ -166,18 +166,18 @@ def attach(descriptor: int, target: str) -> None:
 
 
 def map_ids(descriptor: int, user_namespace: int) -> None:
-    """Show other owners on a copy made by `clone_tree`, not yet attached (mount_setattr(2), MOUNT_ATTR_IDMAP).
+    """Show other owners on a copy made by `clone_tree` and not yet attached (MOUNT_ATTR_IDMAP).
 
-    A file of user n on disk belongs, seen through this mount, to the user whom `user_namespace` maps n to; and
-    what that one makes there is n's on disk.
+    A file of user n on disk belongs, seen through this mount, to the user whom `user_namespace` maps n to;
+    and what that one makes there is n's on disk.
 
     Args:
         descriptor: of the copy.
         user_namespace: a descriptor of one, other than the initial one.
 
     Raises:
-        OSError: EPERM without CAP_SYS_ADMIN over the file system's own user namespace (root of the host has it),
-            EINVAL where the file system cannot do it.
+        OSError: EPERM without CAP_SYS_ADMIN over the file system's own user namespace (root of the host has
+            it), EINVAL where the file system cannot do it.
     """
     attributes = struct.pack("=4Q", _ATTR_IDMAP, 0, 0, user_namespace)
     _set_attributes(descriptor, "", _AT_EMPTY_PATH | _AT_RECURSIVE, attributes)

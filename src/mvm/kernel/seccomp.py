@@ -1,30 +1,32 @@
-"""The filter on the workload's system calls: a classic BPF program (seccomp(2)), made here and installed here.
+"""The filter on the workload's system calls: a classic BPF program (seccomp(2)), made and installed here.
 
 Owns the program; which call is treated how stands in `syscall_table`. `program` is pure. Must never ask a
 library or a tool, and must never be the only thing that stands between a workload and the network.
 
 The choice: **an allow-list**. A list of what is forbidden would open every call that Linux gets after it was
-written, and io_uring, mount_setattr and userfaultfd were each such a call. What is not in the table is answered
-ENOSYS, as an older kernel would answer, and every libc knows what to do then.
+written, and io_uring, mount_setattr and userfaultfd were each such a call. What is not in the table is
+answered ENOSYS, as an older kernel would answer, and every libc knows what to do then.
 
 What the program does, in this order:
 
-- Another machine's calls (`int 0x80` and 32-bit programs on x86_64, 32-bit ones on aarch64) end the process by
-  SIGSYS: their numbers mean other calls.
+- Another machine's calls (`int 0x80` and 32-bit programs on x86_64, 32-bit ones on aarch64) end the process
+  by SIGSYS: their numbers mean other calls.
 - x32 calls (bit 30 of the number, x86_64) are answered ENOSYS, as by a kernel without them.
 - Allowed and refused calls are found by a binary search over runs of numbers, seven comparisons deep.
 - Calls that are allowed or refused by their arguments (`_RULES`):
-    socket       AF_UNIX; AF_INET and AF_INET6 with TCP, UDP or ICMP (echo) only, so that no raw socket and no
-                 rarely used protocol of the host's kernel is reached; AF_NETLINK for NETLINK_ROUTE, which lists
-                 links and addresses (getifaddrs(3)) and refuses to change any without a capability
+    socket       AF_UNIX; AF_INET and AF_INET6 with TCP, UDP or ICMP (echo) only, so that no raw socket and
+                 no rarely used protocol of the host's kernel is reached; AF_NETLINK for NETLINK_ROUTE, which
+                 lists links and addresses (getifaddrs(3)) and changes none without a capability
     socketpair   AF_UNIX
     clone        without new namespaces; unshare likewise
     personality  those that change only what uname(2) says, and asking
-    ioctl        not TIOCSTI and TIOCLINUX (typing into the caller's terminal), not TIOCSETD (line disciplines)
+    ioctl        not TIOCSTI and TIOCLINUX (typing into the caller's terminal), not TIOCSETD (it loads
+                 line disciplines into the kernel)
   Of an argument that the kernel takes as an int only the low half is looked at, as the kernel does: otherwise
   a bit in the high half would pass by.
 
-A filter sees numbers, no memory: what a pointer points to is the kernel's to judge (no capabilities, Landlock).
+A filter sees numbers, no memory: what a pointer points to is the kernel's to judge (no capabilities, no
+mounts, Landlock).
 """
 
 from __future__ import annotations
@@ -77,7 +79,7 @@ def _argument(position: int) -> int:
     return _ARGUMENTS + 8 * position
 
 
-def _one_of(word: int, values: tuple[int, ...], otherwise: _If | int, *, then: _If | int = _ALLOW) -> _If | int:
+def _one_of(word: int, values: tuple[int, ...], otherwise: _If | int, then: int = _ALLOW) -> _If | int:
     tree = otherwise
     for at, value in reversed(list(enumerate(values))):
         tree = _If(word if at == 0 else None, _EQUAL, value, then, tree)
@@ -177,7 +179,7 @@ def _search(runs: list[tuple[int, _If | int]], *, load: bool) -> _If | int:
 
 
 def _assembled(tree: _If | int) -> list[tuple[int, int, int, int]]:
-    """Return the instructions (code, skipped if true, skipped if false, constant) of a tree of comparisons."""
+    """Return the instructions of a tree of comparisons: code, skipped if true, skipped if false, constant."""
     if isinstance(tree, int):
         return [(_RETURN, 0, 0, tree)]
     then, otherwise = _assembled(tree.then), _assembled(tree.otherwise)
@@ -202,5 +204,6 @@ def install(filter_program: bytes) -> None:
     ctypes, libc = library()
     kept = ctypes.create_string_buffer(filter_program, len(filter_program))
     described = struct.pack("@HP", len(filter_program) // 8, ctypes.addressof(kept))
-    words = [ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.c_char_p(described), ctypes.c_ulong(0), ctypes.c_ulong(0)]
-    checked(libc.prctl(_PR_SET_SECCOMP, *words), "prctl(PR_SET_SECCOMP)")
+    mode, nothing = ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.c_ulong(0)
+    result = libc.prctl(_PR_SET_SECCOMP, mode, ctypes.c_char_p(described), nothing, nothing)
+    checked(result, "prctl(PR_SET_SECCOMP)")

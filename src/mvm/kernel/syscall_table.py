@@ -1,11 +1,12 @@
-"""Every system call that Linux had up to 6.17, with its number on each machine, and what the filter does with it.
+"""Every system call that Linux had up to 6.18: its numbers, and what the filter does with it.
 
 Owns that table and nothing else; `seccomp` makes the filter of it. A call that is not here is unknown, and is
-answered like one that the kernel does not have (ENOSYS): newer ones are closed until somebody has looked at them.
+answered as by a kernel that does not have it (ENOSYS): newer ones are closed until somebody has looked at
+them.
 
-How to read it: `name:x86_64:aarch64`, `-` where a machine has no such call. From 424 on the numbers are the same
-everywhere. They stand in arch/x86/entry/syscalls/syscall_64.tbl and scripts/syscall.tbl of Linux; a test compares
-them with the headers of the machine that it runs on.
+How to read it: `name:x86_64:aarch64`, `-` where a machine has no such call. From 424 on the numbers are the
+same everywhere. They stand in arch/x86/entry/syscalls/syscall_64.tbl and scripts/syscall.tbl of Linux; a test
+compares them with the headers of the machine that it runs on.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ GROUPS = (
     ),
     Group(
         ALLOWED,
-        "Processes, threads and signals: the pid namespace bounds whom they reach, ptrace too (Linux 4.8 filters after it).",
+        "Processes, threads, signals, within the pid namespace. What ptrace changes is filtered (Linux 4.8).",
         """
         fork:57:- vfork:58:- execve:59:221 execveat:322:281 exit:60:93 exit_group:231:94 wait4:61:260
         waitid:247:95 kill:62:129 tkill:200:130 tgkill:234:131 getpid:39:172 getppid:110:173

@@ -153,7 +153,7 @@ def die_with_parent(signal: int = SIGKILL) -> None:
     _prctl("PR_SET_PDEATHSIG", _PR_SET_PDEATHSIG, int(signal))
 
 
-def set_dumpable(allowed: bool) -> None:  # noqa: FBT001 - the whole meaning of the call
+def set_dumpable(allowed: bool) -> None:
     """Say whether processes of the same user may trace this one and open its /proc files (PR_SET_DUMPABLE).
 
     Inherited by fork; a program that is started is dumpable again.
@@ -220,8 +220,8 @@ def join_new_keyring() -> bool:
     """Leave the session keyring that was inherited, for a new and empty one (keyctl(2)).
 
     Returns:
-        False where this kernel has no keyrings, or where a filter around this process withholds the call: from
-        whatever it starts too.
+        False where this kernel has no keyrings, or where a filter around this process withholds the call, and
+        so from whatever it starts too.
 
     Raises:
         OSError: the user's quota of keys is used up.
@@ -247,8 +247,8 @@ def hide_arguments(title: bytes) -> None:
     Raises:
         OSError: /proc is not there.
     """
-    with open("/proc/self/stat", "rb") as file:  # noqa: PTH123 - pathlib costs a start 5 ms
-        # The second field, the program's name, may hold anything, also blanks and brackets: count from its end.
+    with open("/proc/self/stat", "rb") as file:
+        # The second field, the program's name, may hold blanks and brackets too: count from its end.
         fields = file.read().rpartition(b")")[2].split()
     places = [int(word) for word in fields[_ARGUMENT_AREA]]
     ctypes, libc = library()
