@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from mvm.backends.interface import Event, Exited, Gone, NotStarted, Sockets, Started
 from mvm.backends.namespace import channel, keeper
 from mvm.errors import BackendUnavailable
+from mvm.kernel import syscalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -53,6 +54,7 @@ class NamespaceBackend:
         to_init, inits = channel.pair()
         own = [*leftovers, *(cgroup.paths if cgroup is not None else ())]
         kept = {keepers.fileno(), inits.fileno()}
+        syscalls.library()  # loaded here once, not in each child
         pid = os.fork()
         if pid == 0:
             keeper.live(keepers, inits, plan, rlimits, open_door, own, kept)

@@ -14,7 +14,7 @@ import signal
 import socket
 from typing import TYPE_CHECKING, NoReturn
 
-from mvm.backends.namespace import channel
+from mvm.backends.namespace import channel, init
 from mvm.kernel import syscalls
 
 if TYPE_CHECKING:
@@ -35,23 +35,23 @@ def live(  # noqa: PLR0913  all that it takes over
     kept: Collection[int],
 ) -> NoReturn:
     """Be the keeper of one sandbox; called in a fresh child, and ends it."""
-    init = 0
+    child = 0
     status = 1
     try:
         os.setsid()
         _forget_signals()
         syscalls.close_from(3, kept)
         _let_go_of_streams()
-        init = _enter(to_supervisor, inits, plan, rlimits)
+        child = _enter(to_supervisor, inits, plan, rlimits)
         inits.close()
-        _open(to_supervisor, open_door, init)
-        _serve(to_supervisor, init)
+        _open(to_supervisor, open_door, child)
+        _serve(to_supervisor, child)
         status = 0
     except BaseException as error:  # noqa: BLE001  the supervisor must hear of anything, and there is nowhere to raise to
         _tell(to_supervisor, error)
     finally:
-        if init:
-            _end(init)
+        if child:
+            _end(child)
         remove(leftovers)
         os._exit(status)
 
@@ -90,23 +90,21 @@ def _enter(
     pid = os.fork()
     if pid == 0:
         to_supervisor.close()
-        from mvm.backends.namespace import init
-
         init.live(inits, plan, rlimits)
     return pid
 
 
-def _open(to_supervisor: socket.socket, open_door: Callable[[], Sequence[socket.socket]], init: int) -> None:
+def _open(to_supervisor: socket.socket, open_door: Callable[[], Sequence[socket.socket]], child: int) -> None:
     sockets = open_door()
     descriptors = [sock.fileno() for sock in sockets]
-    channel.send(to_supervisor, channel.DOOR, 0, init, descriptors=descriptors)
+    channel.send(to_supervisor, channel.DOOR, 0, child, descriptors=descriptors)
     for sock in sockets:
         sock.close()
 
 
-def _serve(to_supervisor: socket.socket, init: int) -> None:
+def _serve(to_supervisor: socket.socket, child: int) -> None:
     """Make sockets on request until the supervisor or init is gone."""
-    handle = os.pidfd_open(init)
+    handle = os.pidfd_open(child)
     poll = select.poll()
     poll.register(handle, select.POLLIN)
     poll.register(to_supervisor, select.POLLIN)
@@ -136,12 +134,12 @@ def _tell(to_supervisor: socket.socket, error: BaseException) -> None:
         return  # nobody is left to hear it
 
 
-def _end(init: int) -> None:
+def _end(child: int) -> None:
     try:
-        os.kill(init, signal.SIGKILL)
+        os.kill(child, signal.SIGKILL)
     except ProcessLookupError:
         return
-    os.waitpid(init, 0)
+    os.waitpid(child, 0)
 
 
 def remove(leftovers: Sequence[str]) -> None:

@@ -10,12 +10,11 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+from mvm.backends.namespace.root import ASKED
 from mvm.kernel import mounts, syscalls
 
 if TYPE_CHECKING:
     from mvm.plan.plan import Plan
-
-_ASKED = ("workspace", "volume")
 
 
 def mapped_trees(plan: Plan) -> list[int]:
@@ -28,7 +27,7 @@ def mapped_trees(plan: Plan) -> list[int]:
     trees: list[int] = []
     try:
         for entry in plan.view.entries:
-            if isinstance(entry, Bind) and entry.reason in _ASKED:
+            if isinstance(entry, Bind) and entry.reason in ASKED:
                 trees.append(mounts.clone_tree(entry.source))
                 owner = os.stat(entry.source)
                 _map(trees[-1], owner, plan.identity.outside_uid, plan.identity.outside_gid)

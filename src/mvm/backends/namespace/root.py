@@ -1,9 +1,13 @@
 """The root tree of a sandbox, made from its description (`plan.view`) in a mount namespace of its own.
 
-    tmpfs over /tmp ─pivot─► it is the root, the host's at /host, the new one grows at /new ─pivot─► done
+    tmpfs over /tmp ─pivot─► it is the root:  /host    the host's, made read-only as a whole
+                                              /device  its devices    /file  generated files, read-only
+                                              /new     the tree, grown from these by binds ─pivot─► the root
 
 Owns the making. Must never make anything below a bind: that would be on the host; the view says what
-lies over one. Nothing of the host's tree is left but what was bound.
+lies over one. A bind inherits what its source's mount forbids, so each is read-only from its first moment;
+the exceptions are the trees that were asked for (`workspace`, `volume`), taken before. Nothing of the
+host's tree is left but what was bound.
 """
 
 from __future__ import annotations
@@ -21,8 +25,9 @@ if TYPE_CHECKING:
     from mvm.plan.view import Entry, View
 
 _BASE = "/tmp"  # noqa: S108  a directory that is there on every machine; it is covered in our namespace only
-_HOST, _NEW = "/host", "/new"
-_ASKED = ("workspace", "volume")
+_HOST, _DEVICE, _FILE, _NEW = "/host", "/device", "/file", "/new"
+ASKED = ("workspace", "volume")
+"""The reasons of binds that somebody asked for; all others are read-only."""
 
 
 def build(view: View, identity: Identity, owned: Sequence[int]) -> None:
@@ -30,7 +35,7 @@ def build(view: View, identity: Identity, owned: Sequence[int]) -> None:
 
     Args:
         view: what to make.
-        identity: whom `owned` places belong to.
+        identity: whom places belong to.
         owned: trees to be used for the binds that were asked for, in their order, instead of their sources
             (`owners.mapped_trees`); empty where those are used as they are.
 
@@ -38,49 +43,77 @@ def build(view: View, identity: Identity, owned: Sequence[int]) -> None:
         OSError: the kernel refused something; the text says what.
     """
     mounts.make_private("/")
-    _swap_base()
-    # Made by the sandbox's root even where its files belong to the workload.
-    mounts.tmpfs(_NEW, mode=0o755, uid=0 if identity.maps_root else identity.outside_uid, gid=_root_group(identity))
-    trees = iter(owned)
-    files = _Files()
-    for entry in view.entries:
-        _make(entry, identity, trees, files)
-    _add_proc()
-    mounts.set_attributes(_NEW, readonly=True, nosuid=True, nodev=True, recursive=False)
+    _swap_base(identity)
+    trees = list(owned) or [mounts.clone_tree(_HOST + bind.source) for bind in _asked(view)]
+    _prepare_sources(view, identity)
+    uid, gid = _owner(identity, owned=False)
+    mounts.tmpfs(_NEW, mode=0o755, uid=uid, gid=gid)
+    taken = iter(trees)
+    for number, entry in enumerate(view.entries):
+        _make(number, entry, identity, taken)
+    for tree in trees:
+        os.close(tree)
+    _make_directory("/proc")
+    mounts.proc(f"{_NEW}/proc")
+    mounts.set_attributes(_NEW, readonly=True, recursive=False)
     os.chdir(_NEW)
     syscalls.pivot_root(".", ".")
     mounts.unmount(".")
     os.chdir("/")
 
 
-def _root_group(identity: Identity) -> int:
-    return 0 if identity.maps_root else identity.outside_gid
+def _asked(view: View) -> list[Bind]:
+    return [entry for entry in view.entries if isinstance(entry, Bind) and entry.reason in ASKED]
 
 
-def _swap_base() -> None:
-    mounts.tmpfs(_BASE, mode=0o700)
-    os.mkdir(_BASE + _HOST, 0o700)
-    os.mkdir(_BASE + _NEW, 0o700)
+def _prepare_sources(view: View, identity: Identity) -> None:
+    """Make devices, generated files and the host's tree such that a bind of them needs no more."""
+    mounts.bind(f"{_HOST}/dev", _DEVICE)
+    mounts.set_attributes(_DEVICE, nosuid=True, noexec=True)
+    mounts.set_attributes(_HOST, readonly=True, nosuid=True, nodev=True)
+    uid, gid = _owner(identity, owned=False)
+    mounts.tmpfs(_FILE, mode=0o700, uid=uid, gid=gid)
+    for number, entry in enumerate(view.entries):
+        if isinstance(entry, File) and entry.over:
+            _write(f"{_FILE}/{number}", entry)
+    mounts.set_attributes(_FILE, readonly=True, recursive=False)
+
+
+def _owner(identity: Identity, *, owned: bool) -> tuple[int, int]:
+    """Say who owns a new file system: the workload's user, or root where the sandbox knows it."""
+    if owned or not identity.maps_root:
+        return identity.outside_uid, identity.outside_gid
+    return 0, 0
+
+
+def _swap_base(identity: Identity) -> None:
+    uid, gid = _owner(identity, owned=False)
+    mounts.tmpfs(_BASE, mode=0o700, uid=uid, gid=gid)
+    for place in (_HOST, _DEVICE, _FILE, _NEW):
+        os.mkdir(_BASE + place, 0o700)
     syscalls.pivot_root(_BASE, _BASE + _HOST)
     os.chdir("/")
 
 
-def _make(entry: Entry, identity: Identity, trees: Iterator[int], files: _Files) -> None:
+def _make(number: int, entry: Entry, identity: Identity, trees: Iterator[int]) -> None:
     match entry:
+        case Bind(reason=reason) if reason in ASKED:
+            _attach(entry, next(trees))
         case Bind():
-            _bind(entry, trees)
+            _bind(entry)
         case Link():
             _make_parents(entry.target)
             os.symlink(entry.to, _NEW + entry.target)
         case Tmpfs():
             _tmpfs(entry, identity)
+        case File(over=True):
+            mounts.bind(f"{_FILE}/{number}", _NEW + entry.target)
         case File():
-            files.make(entry)
+            _make_parents(entry.target)
+            _write(_NEW + entry.target, entry)
         case Device():
-            place = f"/dev/{entry.name}"
-            _make_file(place)
-            mounts.bind(_HOST + place, _NEW + place)
-            mounts.set_attributes(_NEW + place, nosuid=True, noexec=True)
+            _make_file(f"/dev/{entry.name}")
+            mounts.bind(f"{_DEVICE}/{entry.name}", f"{_NEW}/dev/{entry.name}")
         case Terminals():
             _make_directory(entry.target)
             mounts.devpts(_NEW + entry.target)
@@ -88,52 +121,29 @@ def _make(entry: Entry, identity: Identity, trees: Iterator[int], files: _Files)
             assert_never(entry)
 
 
-def _bind(bind: Bind, trees: Iterator[int]) -> None:
+def _bind(bind: Bind) -> None:
     source = _HOST + bind.source
-    tree = next(trees, None) if bind.reason in _ASKED else None
-    try:
-        is_directory = os.path.isdir(source) if tree is None else os.path.isdir(f"{_HOST}/proc/self/fd/{tree}")
-        if not is_directory and not os.path.exists(source):
-            raise FileNotFoundError(2, f"{bind.source} is gone")
-        if not bind.over:
-            (_make_directory if is_directory else _make_file)(bind.target)
-        if tree is None:
-            mounts.bind(source, _NEW + bind.target)
-        else:
-            mounts.attach(tree, _NEW + bind.target)
-    except FileNotFoundError:
-        if bind.optional:
-            return
-        raise
+    is_directory = os.path.isdir(source)
+    if bind.optional and not is_directory and not os.path.exists(source):
+        return
+    if not bind.over:
+        (_make_directory if is_directory else _make_file)(bind.target)
+    mounts.bind(source, _NEW + bind.target)
+
+
+def _attach(bind: Bind, tree: int) -> None:
+    if not bind.over:
+        is_directory = os.path.isdir(f"{_HOST}/proc/self/fd/{tree}")
+        (_make_directory if is_directory else _make_file)(bind.target)
+    mounts.attach(tree, _NEW + bind.target)
     mounts.set_attributes(_NEW + bind.target, readonly=not bind.writable, nosuid=True, nodev=True)
 
 
 def _tmpfs(entry: Tmpfs, identity: Identity) -> None:
     if not entry.over:
         _make_directory(entry.target)
-    uid = identity.outside_uid if entry.owned or not identity.maps_root else 0
-    gid = identity.outside_gid if entry.owned or not identity.maps_root else 0
+    uid, gid = _owner(identity, owned=entry.owned)
     mounts.tmpfs(_NEW + entry.target, mode=entry.mode, uid=uid, gid=gid, size=entry.size)
-
-
-class _Files:
-    """Generated files; those that lie over the host's come from one small tmpfs, mounted when first needed."""
-
-    def __init__(self) -> None:
-        self._made = 0
-
-    def make(self, entry: File) -> None:
-        """Make one."""
-        place = _NEW + entry.target
-        if not entry.over:
-            _make_parents(entry.target)
-            _write(place, entry)
-            return
-        source = f"/file{self._made}"
-        self._made += 1
-        _write(source, entry)
-        mounts.bind(source, place)
-        mounts.set_attributes(place, readonly=True, nosuid=True, nodev=True)
 
 
 def _write(place: str, entry: File) -> None:
@@ -145,12 +155,6 @@ def _write(place: str, entry: File) -> None:
         os.fchmod(descriptor, entry.mode)
     finally:
         os.close(descriptor)
-
-
-def _add_proc() -> None:
-    _make_directory("/proc")
-    mounts.proc(f"{_NEW}/proc")
-    mounts.set_attributes(f"{_NEW}/proc", nosuid=True, nodev=True, noexec=True)
 
 
 def _make_directory(target: str) -> None:
