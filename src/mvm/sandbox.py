@@ -1,8 +1,8 @@
-"""The Python API: a sandbox as a context manager, commands in it, and its policy while it runs.
+r"""The Python API: a sandbox as a context manager, commands in it, and its policy while it runs.
 
     with mvm.Sandbox(network=mvm.network(mode="none")) as box:
         result = box.run(["python3", "-c", "print(6 * 7)"])
-        assert (result.returncode, result.stdout) == (0, b"42\\n")
+        assert (result.returncode, result.stdout) == (0, b"42\n")
 
 Owns the names users write. The gateway lives in a helper process that the first sandbox starts and all
 sandboxes of this process share: the caller's threads never hold up a byte, and if the caller dies,
@@ -46,9 +46,9 @@ __all__ = [
     "BackendUnavailable",
     "CommandFailed",
     "MvmError",
-    "Popen",
     "PolicyDenied",
     "PolicyRefused",
+    "Popen",
     "Result",
     "Sandbox",
     "SandboxTimeout",
@@ -123,8 +123,12 @@ class _Helper:
                 words = [sys.executable, "-m", "mvm.supervisor", str(theirs.fileno())]
                 source = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
                 environ = {**os.environ, "PYTHONPATH": _joined(source, os.environ.get("PYTHONPATH"))}
-                self._process = subprocess.Popen(  # noqa: S603  our own module
-                    words, pass_fds=[theirs.fileno()], env=environ, stdin=subprocess.DEVNULL, start_new_session=True
+                self._process = subprocess.Popen(
+                    words,
+                    pass_fds=[theirs.fileno()],
+                    env=environ,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
                 )
             self._channel, self._owner = ours, os.getpid()
         return self._channel
@@ -152,8 +156,8 @@ class Sandbox:
     """A sandbox; use it as a context manager.
 
     Args:
-        network: what it may reach: the value of `mvm.network(...)`, or a `policy.model.Policy`. Nothing stands
-            for a policy, so it must be given.
+        network: what it may reach: the value of `mvm.network(...)`, or a `policy.model.Policy`.
+            Nothing stands for a policy, so it must be given.
         name: its name, or None for one of its own.
         workspace: a directory of yours that is writable inside, at its own place, or None.
         volumes: `SRC:DST[:ro|rw]`, each.
@@ -170,7 +174,7 @@ class Sandbox:
         UsageError: another argument is wrong.
     """
 
-    def __init__(  # noqa: PLR0913  each is a word of its own
+    def __init__(
         self,
         *,
         network: object,
@@ -320,7 +324,9 @@ class Sandbox:
         """Start one command, with a pipe at each of its streams.
 
         Args:
-            argv, env, workdir: as `run`.
+            argv: the command, at least one word.
+            env: variables to be set for it alone.
+            workdir: where it starts, absolute.
 
         Raises:
             UsageError: it can't be started, or the sandbox has ended.
@@ -378,7 +384,12 @@ def _result_of(
     returncode: int, stdout: bytes, stderr: bytes, before: dict[str, Any], after: dict[str, Any]
 ) -> Result:
     """Say what was denied and reached between two descriptions."""
-    denials = _grown(before["denials"], after["denials"], ("layer", "reason", "host", "address", "port", "protocol"), "count")
+    denials = _grown(
+        before["denials"],
+        after["denials"],
+        ("layer", "reason", "host", "address", "port", "protocol"),
+        "count",
+    )
     flows = _grown(before["flows"], after["flows"], ("host", "port", "protocol"), "flows")
     failures = _grown(before["failures"], after["failures"], ("host", "port", "error"), "count")
     cause = None
@@ -414,9 +425,9 @@ class Popen:
         self.returncode: int | None = None
         pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
         (theirs_in, ours_in), (ours_out, theirs_out), (ours_err, theirs_err) = pipes
-        self.stdin: io.FileIO = os.fdopen(ours_in, "wb", buffering=0)  # type: ignore[assignment]
-        self.stdout: io.FileIO = os.fdopen(ours_out, "rb", buffering=0)  # type: ignore[assignment]
-        self.stderr: io.FileIO = os.fdopen(ours_err, "rb", buffering=0)  # type: ignore[assignment]
+        self.stdin: io.FileIO = os.fdopen(ours_in, "wb", buffering=0)
+        self.stdout: io.FileIO = os.fdopen(ours_out, "rb", buffering=0)
+        self.stderr: io.FileIO = os.fdopen(ours_err, "rb", buffering=0)
         try:
             answer = client.ask(message, [theirs_in, theirs_out, theirs_err])
             if "not_started" in answer:
@@ -559,7 +570,9 @@ class AsyncSandbox:
 
         if self._threads is None:
             self._threads = ThreadPoolExecutor(max_workers=64, thread_name_prefix="mvm-sandbox")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *args, **words))
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, partial(function, *args, **words)
+        )
 
     async def run(self, argv: Sequence[str], **words: Any) -> Result:  # noqa: ANN401
         """Run one command to its end; arguments and errors are those of `Sandbox.run`."""

@@ -1,0 +1,1 @@
+"""How a workload is isolated: one backend each, strangers to each other (`interface`)."""

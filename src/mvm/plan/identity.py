@@ -50,8 +50,10 @@ def choose(uid: int, gid: int, uid_map: str, gid_map: str) -> Identity:
     """Choose the workload's ids.
 
     Args:
-        uid, gid: the caller's effective ids.
-        uid_map, gid_map: the texts of /proc/self/uid_map and gid_map: what the caller's namespace knows.
+        uid: the caller's effective user id.
+        gid: its effective group id.
+        uid_map: the text of /proc/self/uid_map: which users the caller's namespace knows.
+        gid_map: the same of groups.
 
     Returns:
         An ordinary user stays who they are. Root gives way to `UNPRIVILEGED`, or, where the caller's own

@@ -7,8 +7,8 @@ The entries are tuples by `NamedTuple`, not dataclasses: eight classes cost a st
 What a backend that makes a view may rely on, and must do:
 
 - It starts from an empty tmpfs, makes the entries in their order, and leaves that tmpfs read-only.
-- No target passes through a `Link` of the same view, and each is absolute and normalised. A mount on the target
-  of an earlier one covers it.
+- No target passes through a `Link` of the same view, and each is absolute and normalised. A mount on the
+  target of an earlier one covers it.
 - A missing directory on the way to a target is made with mode 0755, and belongs to whoever the tmpfs belongs
   to that it lies in. Below a `Bind` everything exists already, so a backend never makes anything there: it
   would make it on the host. `over` says which files and mount points these are.
@@ -167,4 +167,3 @@ class View(NamedTuple):
         places = [entry.target for entry in self.entries if isinstance(entry, Tmpfs)]
         places += [entry.target for entry in self.entries if isinstance(entry, Bind) and entry.writable]
         return (*places, "/proc")
-

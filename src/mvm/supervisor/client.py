@@ -14,6 +14,7 @@ from mvm.supervisor import frames, registry
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import Self
 
     from mvm.policy.model import Policy
     from mvm.supervisor.frames import Message
@@ -45,7 +46,7 @@ class Client:
         self._inbox = frames.Inbox(self._sock)
         self._waiting: list[Message] = []
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         """Give the client itself."""
         return self
 
@@ -85,7 +86,9 @@ class Client:
                 messages = self._inbox.read()
             except TimeoutError as error:
                 msg = f"the sandbox {self._name!r} does not answer"
-                raise errors.UsageError(msg, hint="is its mvmctl stopped? mvmctl ls shows its process") from error
+                raise errors.UsageError(
+                    msg, hint="is its mvmctl stopped? mvmctl ls shows its process"
+                ) from error
             except (OSError, ValueError) as error:
                 raise self._ended() from error
             if messages is None:
@@ -176,4 +179,4 @@ def not_started_text(message: Message) -> tuple[str, int]:
     """Say why a command was not started, and the status a shell gives for that (126, 127)."""
     code = int(str(message["errno"]))
     why = os.strerror(code).lower() if code else "it ended first"
-    return f"{message['not_started']}: {why}", 127 if code == 2 else 126  # noqa: PLR2004  ENOENT
+    return f"{message['not_started']}: {why}", 127 if code == 2 else 126

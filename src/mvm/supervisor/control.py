@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 
 from mvm.errors import MvmError
 from mvm.gateway.loop import READ, WRITE
+from mvm.supervisor.listeners import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mvm.audit.denial import Denial
     from mvm.gateway.resolve import Failure
-    from mvm.plan.plan import Command
     from mvm.supervisor.frames import Message
     from mvm.supervisor.story import Sandbox
 
@@ -71,7 +71,7 @@ def _is_allowed(sock: socket.socket) -> bool:
     return uid in {0, os.geteuid()}
 
 
-class Connection:
+class Connection(Listener):
     """One caller.
 
     Args:
@@ -160,7 +160,7 @@ class Connection:
             self._sandbox.signal(number, signal.SIGKILL, group=True)
         if self._waits:
             with contextlib.suppress(ValueError):
-                self._sandbox.listeners.remove(self)  # type: ignore[arg-type]
+                self._sandbox.listeners.remove(self)
         self._inbox.close()
         self._close_descriptors()
         self._loop.forget(self._sock.fileno())
@@ -195,10 +195,12 @@ class Connection:
                 self._sandbox.stop(float(str(message.get("grace", 0))))
             case "watch":
                 self._waits = True
-                self._sandbox.listeners.append(self)  # type: ignore[arg-type]
+                self._sandbox.listeners.append(self)
                 self.send({"watching": self._sandbox.plan.name})
             case _:
-                self.send({"error": f"{message['do']!r} is nothing that can be asked", "hint": "", "exit": 64})
+                self.send(
+                    {"error": f"{message['do']!r} is nothing that can be asked", "hint": "", "exit": 64}
+                )
 
     def _set(self, message: Message) -> None:
         from mvm.policy.document import policy_digest
@@ -213,18 +215,26 @@ class Connection:
         by = str(message.get("by", "control"))
         wanted = policy_from_json(message["policy"], source=f"network {by}")
         if wanted.forwards != standing.forwards:
-            self.send({"error": "inbound ports of a running sandbox can't be changed", "hint": "start another one", "exit": 64})
+            self.send(
+                {
+                    "error": "inbound ports of a running sandbox can't be changed",
+                    "hint": "start another one",
+                    "exit": 64,
+                }
+            )
             return
         # Grants that stay keep their source, and with it their time and their budget.
         known = {with_sources_of(grant): grant.source for grant in standing.grants}
-        wanted = with_sources(wanted, {g: known[with_sources_of(g)] for g in wanted.grants if with_sources_of(g) in known})
+        wanted = with_sources(
+            wanted, {g: known[with_sources_of(g)] for g in wanted.grants if with_sources_of(g) in known}
+        )
         added, removed = gateway.replace(wanted, by=by)
         self.send({"digest": policy_digest(wanted), "added": added, "removed": removed})
 
     def _exec(self, message: Message) -> None:
         from mvm.images.environment import parse_env
         from mvm.plan.plan import Command
-        from mvm.supervisor.story import Job
+        from mvm.supervisor.listeners import Job
 
         plan = self._sandbox.plan
         environ = dict(plan.view.environ)

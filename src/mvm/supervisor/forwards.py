@@ -64,7 +64,7 @@ class Forwards:
         """
         made: list[socket.socket] = []
         for forward in forwards:
-            family = socket.AF_INET if forward.address.version == 4 else socket.AF_INET6  # noqa: PLR2004
+            family = socket.AF_INET if forward.address.version == 4 else socket.AF_INET6
             sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
             made.append(sock)
             try:

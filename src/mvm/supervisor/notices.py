@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from mvm.supervisor.story import Listener
+from mvm.supervisor.listeners import Listener
 
 if TYPE_CHECKING:
     from mvm.audit.denial import Denial

@@ -56,7 +56,9 @@ def prepare(request: Request, environ: Mapping[str, str], cwd: str) -> tuple[Pla
     run = make_run_id(time.time_ns() // 1_000_000, os.urandom(10))
     name = check_name(request.name) if request.name is not None else f"run-{run[-10:].lower()}"
     asked = capabilities.demands(request.policy)
-    who = identity.choose(os.geteuid(), os.getegid(), _read("/proc/self/uid_map"), _read("/proc/self/gid_map"))
+    who = identity.choose(
+        os.geteuid(), os.getegid(), _read("/proc/self/uid_map"), _read("/proc/self/gid_map")
+    )
     volumes = tuple(parse_volume(text, cwd=cwd) for text in request.volumes)
     workspace = None if request.workspace is None else parse_workspace(request.workspace, cwd=cwd)
     view = host_view(

@@ -16,6 +16,7 @@ from mvm.supervisor.story import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Self
 
     from mvm.backends.interface import Backend
     from mvm.plan.plan import Plan
@@ -38,7 +39,7 @@ class Supervisor:
         self._signals: dict[int, Callable[[int], None]] = {}
         self._wake: tuple[int, int] | None = None
 
-    def __enter__(self) -> Supervisor:
+    def __enter__(self) -> Self:
         """Give the supervisor itself."""
         return self
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mvm.terms import Outcome
+from mvm.terms import Cause, Outcome
 
 if TYPE_CHECKING:
     from mvm.plan.plan import Plan
@@ -29,15 +29,13 @@ def make_result(sandbox: Sandbox, outcome: Outcome, status: int | None, duration
         status: the first command's, or None where it has none.
         duration: seconds.
     """
-    from mvm.supervisor.story import cause_of
-
     gateway = sandbox.gateway
     denials = [denial.to_json() for denial in gateway.refusals.ledger.denials]
     failures = gateway.failures
     stopped = sandbox.request.stop_on_denial and bool(denials)
     if stopped:
         outcome, status = Outcome.FAILED, EXIT_DENIED
-    cause = cause_of(outcome, status, denials=len(denials), failures=len(failures))
+    cause = _cause_of(outcome, status, denials=len(denials), failures=len(failures))
     return {
         "schema": SCHEMA,
         "run": sandbox.plan.run,
@@ -54,6 +52,22 @@ def make_result(sandbox: Sandbox, outcome: Outcome, status: int | None, duration
         "failures": failures,
         "receipt": None,
     }
+
+
+def _cause_of(outcome: Outcome, status: int | None, *, denials: int, failures: int) -> Cause | None:
+    """Say whose doing a run's end was, as far as it can be told from outside.
+
+    Args:
+        outcome: how it ended.
+        status: the first command's, or None.
+        denials: how many acts were denied.
+        failures: how often a granted host could not be reached.
+    """
+    if outcome in {Outcome.COMPLETED, Outcome.TIMEOUT, Outcome.KILLED} or (status == 0):
+        return None
+    if denials:
+        return Cause.POLICY
+    return Cause.TRANSPORT if failures else Cause.GUEST
 
 
 def _exit_code(outcome: Outcome, status: int | None) -> int:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mvm.plan.plan import Command
 from mvm.supervisor import terminal
+from mvm.supervisor.listeners import Job, Listener
 from mvm.supervisor.notices import Notices
 from mvm.supervisor.prepare import prepare
 from mvm.supervisor.process import Supervisor
-from mvm.supervisor.story import Job, Listener
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,8 +32,8 @@ class Streams(NamedTuple):
     """Where the first command's output goes.
 
     Attributes:
-        stdout, stderr: `inherit` for the caller's own, `stderr` for the caller's stderr, `capture` to keep it,
-            `log` for the console log alone.
+        stdout, stderr: `inherit` for the caller's own, `stderr` for the caller's stderr, `capture` to keep
+            it, `log` for the console log alone.
         log: the path of a console log that gets a copy, or None.
     """
 

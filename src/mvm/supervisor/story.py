@@ -2,7 +2,7 @@
 
     begin    take the name, open the record, start the machine, hang the gateway into its door, open the ports
     spawn    a command, then another
-    finish   close the gateway (its last denials are recorded), end the machine, seal the record, say the result
+    finish   close the gateway, recording its last denials; end the machine, seal the record, say the result
 
 Owns the order. Each step is undone if a later one fails; nothing runs inside before the gateway stands
 and the record says what was granted.
@@ -26,53 +26,22 @@ from mvm.gateway.names import POOLS
 from mvm.supervisor import registry
 from mvm.supervisor.control import Control
 from mvm.supervisor.forwards import Forwards
-from mvm.terms import Cause, Outcome, Tls
+from mvm.terms import Outcome, Tls
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from mvm.audit.denial import Denial
     from mvm.backends.interface import Backend, Event, Machine
     from mvm.gateway.resolve import Failure
     from mvm.plan.plan import Command, Plan
     from mvm.policy.model import Grant
+    from mvm.supervisor.listeners import Job, Listener
     from mvm.supervisor.process import Supervisor
     from mvm.supervisor.request import Request
 
 VERSION = "0.1.0"
-
-
-class Listener:
-    """Who is told what happens in a sandbox; every method may be left as it is."""
-
-    def denied(self, denial: Denial) -> None:
-        """A distinct denial happened for the first time."""
-
-    def failed(self, host: str, port: int, failure: Failure) -> None:
-        """A granted host could not be reached: the network, not the policy."""
-
-    def ended(self, result: dict[str, object]) -> None:
-        """The sandbox is gone; `result` is `mvm.result/1`."""
-
-
-class Job:
-    """One command in a sandbox.
-
-    Attributes:
-        started: called when it runs, with the controlling side of its terminal or None.
-        ended: called when it has ended, with its status.
-        failed: called instead of both, with an errno and what was tried.
-    """
-
-    def __init__(
-        self,
-        *,
-        started: Callable[[int | None], None],
-        ended: Callable[[int], None],
-        failed: Callable[[int, str], None],
-    ) -> None:
-        self.started, self.ended, self.failed = started, ended, failed
 
 
 class Sandbox:
@@ -247,7 +216,7 @@ class Sandbox:
             case NotStarted(number, code, tried):
                 self._jobs.pop(number).failed(code, tried)
                 if number == self._main:
-                    self.finish(Outcome.FAILED, status=127 if code == 2 else 126)  # noqa: PLR2004  ENOENT, as shells do
+                    self.finish(Outcome.FAILED, status=127 if code == 2 else 126)
             case Exited(number, status):
                 job = self._jobs.pop(number, None)
                 if job is not None:
@@ -334,7 +303,8 @@ class Sandbox:
         from mvm.audit.keys import signing_key
 
         log, gateway = self._log, self._gateway
-        assert log is not None and gateway is not None, "sealed before begin"
+        assert log is not None, "sealed before begin"
+        assert gateway is not None, "sealed before begin"
         cause, status = result["cause"], result["exit_code"]
         try:
             if self.error is None:
@@ -368,22 +338,6 @@ class Sandbox:
             from mvm.backends.namespace.keeper import remove
 
             remove(self._place.leftovers)
-
-
-def cause_of(outcome: Outcome, status: int | None, *, denials: int, failures: int) -> Cause | None:
-    """Say whose doing a run's end was, as far as it can be told from outside.
-
-    Args:
-        outcome: how it ended.
-        status: the first command's, or None.
-        denials: how many acts were denied.
-        failures: how often a granted host could not be reached.
-    """
-    if outcome in {Outcome.COMPLETED, Outcome.TIMEOUT, Outcome.KILLED} or (status == 0):
-        return None
-    if denials:
-        return Cause.POLICY
-    return Cause.TRANSPORT if failures else Cause.GUEST
 
 
 def grant_fields(grant: Grant) -> dict[str, object]:

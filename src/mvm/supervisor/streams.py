@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Sink = Callable[[bytes], None]
 
 CAPTURE_LIMIT = 1 << 26
-"""Bytes of one stream that are kept when it is captured; what follows is read and dropped, and that is said."""
+"""Bytes of one stream that are kept when it is captured; what follows is read and dropped, and told."""
 
 _READ_BYTES = 1 << 16
 
@@ -113,6 +113,7 @@ def write_to(descriptor: int) -> Sink:
                 view = view[os.write(descriptor, view) :]
         except BrokenPipeError:
             return
+
     return sink
 
 

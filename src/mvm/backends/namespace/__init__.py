@@ -1,6 +1,6 @@
 """The namespace backend: a process of this machine, shut into namespaces, without any capability.
 
-    supervisor ─fork─► keeper   user, net, ipc, uts, cgroup namespaces; opens the door; cleans up after a crash
+    supervisor ─fork─► keeper   user, net, ipc, uts, cgroup namespaces; opens the door; removes files
                          └fork─► init   pid 1, mount namespace; builds the tree; gives up everything; spawns
 
 Known limits: the host's kernel is shared. A workload can fill the memory it may use, and without a

@@ -57,7 +57,15 @@ class NamespaceBackend:
         syscalls.library()  # loaded here once, not in each child
         pid = os.fork()
         if pid == 0:
-            keeper.live(keepers, inits, plan, rlimits, open_door, own, kept)
+            keeper.live(
+                keepers,
+                inits,
+                plan=plan,
+                rlimits=rlimits,
+                open_door=open_door,
+                leftovers=own,
+                kept=kept,
+            )
         keepers.close()
         inits.close()
         machine = NamespaceMachine(pid, to_keeper, to_init, cgroup, own)
@@ -131,7 +139,9 @@ class NamespaceMachine:
         else:
             text = message[3].decode(errors="replace")
         msg = f"the sandbox could not be made: {text}"
-        raise BackendUnavailable(msg, hint="mvmctl doctor says what this machine withholds and how to change it")
+        raise BackendUnavailable(
+            msg, hint="mvmctl doctor says what this machine withholds and how to change it"
+        )
 
     def _last_words(self) -> str:
         """Say what the other process had to say, where one ended in silence."""
@@ -147,11 +157,13 @@ class NamespaceMachine:
 
     def spawn(self, number: int, command: Command, streams: Sequence[int]) -> None:
         """Start a command."""
-        self._send(self._to_init, channel.SPAWN, number, text=channel.write_command(command), descriptors=streams)
+        self._send(
+            self._to_init, channel.SPAWN, number, text=channel.write_command(command), descriptors=streams
+        )
 
     def signal(self, number: int, signum: int, *, group: bool) -> None:
         """Send a signal to a command, or to its process group."""
-        self._send(self._to_init, channel.SIGNAL, number, -signum if group else signum)
+        self._send(self._to_init, channel.SIGNAL, number, value=-signum if group else signum)
 
     def make_sockets(self, count: int) -> None:
         """Ask for TCP sockets inside the door."""
@@ -162,12 +174,13 @@ class NamespaceMachine:
         sock: socket.socket,
         kind: int,
         number: int,
+        *,
         value: int = 0,
         text: bytes = b"",
         descriptors: Sequence[int] = (),
     ) -> None:
         try:
-            channel.send(sock, kind, number, value, text, descriptors)
+            channel.send(sock, kind, number, value=value, text=text, descriptors=descriptors)
         except (BrokenPipeError, ConnectionError):
             return  # it is going: `receive` tells
 
@@ -226,7 +239,7 @@ _KEEPER_SECONDS = 5.0
 
 
 def _wait(pid: int) -> int:
-    """Wait for the keeper to end by itself; one that is stopped or stuck is killed. Return its wait status."""
+    """Wait for the keeper to end by itself; one that is stuck is killed. Return its wait status."""
     import select
 
     try:

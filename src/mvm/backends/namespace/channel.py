@@ -26,6 +26,7 @@ GO, MAKE_SOCKETS, SPAWN, SIGNAL = 8, 9, 10, 11
 
 _HEADER = struct.Struct("=Bii")
 _LARGEST = 1 << 16
+_IN_A_FILE = 0x80
 _MOST_DESCRIPTORS = 128
 _ROOM_FOR_DESCRIPTORS = socket.CMSG_SPACE(4 * _MOST_DESCRIPTORS)
 
@@ -39,6 +40,7 @@ def send(
     sock: socket.socket,
     kind: int,
     number: int = 0,
+    *,
     value: int = 0,
     text: bytes = b"",
     descriptors: Sequence[int] = (),
@@ -48,20 +50,14 @@ def send(
     Raises:
         OSError: the other end is gone.
     """
-    given = list(descriptors)
-    longer = len(text) > _LARGEST
-    if longer:
-        file = os.memfd_create("mvm", os.MFD_CLOEXEC)
-        given.append(file)
-        with os.fdopen(os.dup(file), "wb") as opened:
-            opened.write(text)
-        text = b""
-    control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", given))] if given else []
-    try:
-        sock.sendmsg([_HEADER.pack(kind | longer << 7, number, value), text], control, socket.MSG_NOSIGNAL)
-    finally:
-        if longer:
-            os.close(file)
+    if len(text) > _LARGEST:
+        with open(os.memfd_create("mvm", os.MFD_CLOEXEC), "wb") as file:
+            file.write(text)
+            file.flush()
+            send(sock, kind | _IN_A_FILE, number, value=value, descriptors=(*descriptors, file.fileno()))
+        return
+    control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
+    sock.sendmsg([_HEADER.pack(kind, number, value), text], control, socket.MSG_NOSIGNAL)
 
 
 def receive(sock: socket.socket) -> tuple[int, int, int, bytes, list[int]] | None:
@@ -72,7 +68,9 @@ def receive(sock: socket.socket) -> tuple[int, int, int, bytes, list[int]] | Non
         OSError: the channel is broken; a malformed message counts as that.
     """
     try:
-        data, control, _flags, _ = sock.recvmsg(_LARGEST + _HEADER.size, _ROOM_FOR_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+        data, control, _flags, _ = sock.recvmsg(
+            _LARGEST + _HEADER.size, _ROOM_FOR_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+        )
     except ConnectionError:
         return None
     descriptors = array("i")
@@ -85,11 +83,11 @@ def receive(sock: socket.socket) -> tuple[int, int, int, bytes, list[int]] | Non
         return None
     kind, number, value = _HEADER.unpack_from(data)
     text, given = data[_HEADER.size :], list(descriptors)
-    if kind & 0x80:
+    if kind & _IN_A_FILE:
         with os.fdopen(given.pop(), "rb") as opened:
             opened.seek(0)
             text = opened.read()
-    return kind & 0x7F, number, value, text, given
+    return kind & ~_IN_A_FILE, number, value, text, given
 
 
 def write_command(command: Command) -> bytes:

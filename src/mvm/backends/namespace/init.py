@@ -31,8 +31,8 @@ _SIGNAL_BASE = 128
 _SHELL = "/bin/sh"
 # Handlers go with exec; what is ignored stays so: by Python, and maybe by whoever started mvmctl.
 _DEFAULTS = (
-    signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGCHLD,
-    signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU,
+    signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM,
+    signal.SIGCHLD, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU,
 )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def _confine(plan: Plan, owned: Sequence[int], rlimits: Sequence[tuple[int, int]
     syscalls.drop_capabilities()
     syscalls.set_no_new_privileges()
     syscalls.hide_arguments(b"mvm-init")
-    #LL _restrict_files(plan)
+    # LL _restrict_files(plan)
     seccomp.install(seccomp.program(os.uname().machine))
     syscalls.die_with_parent()  # the kernel forgot it when the credentials changed
     syscalls.set_dumpable(False)
@@ -150,11 +150,11 @@ class Init:
             pid = _start(command, actions)
         except OSError as error:
             text = tried.encode(errors="replace")[:1024]
-            channel.send(self._supervisor, channel.NOT_STARTED, number, error.errno or 0, text)
+            channel.send(self._supervisor, channel.NOT_STARTED, number, value=error.errno or 0, text=text)
         else:
             self._numbers[pid], self._pids[number] = number, pid
             given = () if terminal is None else (terminal,)
-            channel.send(self._supervisor, channel.STARTED, number, pid, descriptors=given)
+            channel.send(self._supervisor, channel.STARTED, number, value=pid, descriptors=given)
         finally:
             if terminal is not None:
                 os.close(terminal)
@@ -183,11 +183,13 @@ class Init:
             if number is not None:
                 del self._pids[number]
                 code = os.waitstatus_to_exitcode(status)
-                channel.send(self._supervisor, channel.EXITED, number, code if code >= 0 else _SIGNAL_BASE - code)
+                channel.send(
+                    self._supervisor, channel.EXITED, number, value=code if code >= 0 else _SIGNAL_BASE - code
+                )
 
 
 def _open_terminal(rows: int, columns: int) -> tuple[int, list[tuple[int, ...]]]:
-    """Make a terminal of the sandbox's own: its controlling side, and what gives a child the other as streams."""
+    """Make a terminal of the sandbox's own: its controlling side, and what makes the other a child's."""
     import fcntl
     import struct
 
@@ -211,14 +213,22 @@ def _start(command: Command, actions: Sequence[tuple[int, ...]]) -> int:
         OSError: the last of what was tried.
     """
     argv, environ = list(command.argv), command.environ
-    places = [argv[0]] if "/" in argv[0] else [f"{d or '.'}/{argv[0]}" for d in environ.get("PATH", "").split(":")]
+    places = (
+        [argv[0]] if "/" in argv[0] else [f"{d or '.'}/{argv[0]}" for d in environ.get("PATH", "").split(":")]
+    )
     failure = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
     for place in filter(os.path.exists, places):
         words = argv
         for _ in range(2):
             try:
                 return os.posix_spawn(
-                    place, words, environ, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_DEFAULTS
+                    place,
+                    words,
+                    environ,
+                    file_actions=actions,
+                    setsid=True,
+                    setsigmask=(),
+                    setsigdef=_DEFAULTS,
                 )
             except OSError as error:
                 if error.errno == errno.ENOEXEC and words is argv:

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 _MOST_SOCKETS = 64
 
 
-def live(  # noqa: PLR0913  all that it takes over
+def live(
     to_supervisor: socket.socket,
     inits: socket.socket,
+    *,
     plan: Plan,
     rlimits: Sequence[tuple[int, int]],
     open_door: Callable[[], Sequence[socket.socket]],
@@ -59,7 +60,14 @@ def live(  # noqa: PLR0913  all that it takes over
 def _forget_signals() -> None:
     """The supervisor's handlers are not ours; keyboard signals don't come here (another session)."""
     signal.set_wakeup_fd(-1)
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGWINCH, signal.SIGCHLD):
+    for signum in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+        signal.SIGQUIT,
+        signal.SIGWINCH,
+        signal.SIGCHLD,
+    ):
         signal.signal(signum, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
@@ -97,7 +105,7 @@ def _enter(
 def _open(to_supervisor: socket.socket, open_door: Callable[[], Sequence[socket.socket]], child: int) -> None:
     sockets = open_door()
     descriptors = [sock.fileno() for sock in sockets]
-    channel.send(to_supervisor, channel.DOOR, 0, child, descriptors=descriptors)
+    channel.send(to_supervisor, channel.DOOR, value=child, descriptors=descriptors)
     for sock in sockets:
         sock.close()
 
