@@ -1,0 +1,1 @@
+"""What may be reached: hosts, grants and policies read, judged, compared and explained. Pure."""

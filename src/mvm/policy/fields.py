@@ -109,7 +109,7 @@ def read_fields(
         port=port,
         protocol=protocol,
         tls=tls,
-        private=read("private", _private, False),  # noqa: FBT003  a default, not a switch
+        private=read("private", _private, False),
         depth=depth,
         reason=read("reason", _reason, None),
         expires=read("expires", _expires, None),

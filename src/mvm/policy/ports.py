@@ -84,7 +84,7 @@ def parse_forward(text: str, *, path: str = "--port", source: str = "") -> Forwa
         address, ports = _listening_address(literal, place), rest.split(":")
         if len(ports) == 1:
             raise place.refused("bad-forward", f"{shown(text)} names no port in the sandbox", _FORWARD_HINT)
-    if len(ports) > 2:  # noqa: PLR2004  a host port and a guest port
+    if len(ports) > 2:
         raise place.refused("bad-forward", f"{shown(text)} is no port forward", _FORWARD_HINT)
     host_port, guest_port = port_of_text(ports[0], place), port_of_text(ports[-1], place)
     return Forward(address=address, host_port=host_port, guest_port=guest_port)

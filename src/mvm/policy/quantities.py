@@ -66,7 +66,7 @@ def _leading_digits(text: str, unit: str) -> tuple[str, str]:
     end = next((at for at, char in enumerate(text) if char not in "0123456789"), len(text))
     follows = text[end:]
     is_milliseconds = unit == "m" and follows.startswith("ms")
-    if not 0 < end <= 13 or not follows.startswith(unit) or is_milliseconds:  # noqa: PLR2004  13 digits: the longest
+    if not 0 < end <= 13 or not follows.startswith(unit) or is_milliseconds:  # 13 digits: the longest
         return "", text
     return text[:end], follows[len(unit) :]
 
@@ -121,7 +121,8 @@ def bytes_of(count: int, *, path: str, source: str = "") -> Bytes:
         PolicyRefused: it is out of range.
     """
     if not 0 < count <= LARGEST_SIZE:
-        message = f"{count if abs(count) <= LARGEST_SIZE else 'that'} is no number of bytes from 1 to {LARGEST_SIZE}"
+        number = count if abs(count) <= LARGEST_SIZE else "that"
+        message = f"{number} is no number of bytes from 1 to {LARGEST_SIZE}"
         raise Place(path, source).refused("size-out-of-range", message, _SIZE_HINT)
     return Bytes(count)
 

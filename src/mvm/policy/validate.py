@@ -65,7 +65,7 @@ def with_static(dns: Dns, answers: Iterable[tuple[HostName, Address]]) -> Dns:
     return Dns(mode=dns.mode, resolver=dns.resolver, static=ordered)
 
 
-def policy_of(  # noqa: PLR0913  the parts of a policy, each by its name
+def policy_of(
     *,
     grants: Iterable[Grant],
     dns: Dns | None,
@@ -91,7 +91,7 @@ def policy_of(  # noqa: PLR0913  the parts of a policy, each by its name
         PolicyRefused: with every error and every warning, errors first.
     """
     findings: list[Finding] = []
-    kept = _merge(grants, findings)
+    kept = merge_grants(grants, findings)
     findings += _about_dns(kept, dns, unrestricted=unrestricted)
     findings += _about_hosts(kept, dns)
     ports = _merge_forwards(forwards, findings)
@@ -114,14 +114,21 @@ def policy_of(  # noqa: PLR0913  the parts of a policy, each by its name
 # Grants against each other
 
 
-def _key(grant: Grant) -> Key:
+def grant_key(grant: Grant) -> Key:
+    """Give what makes two grants the same one, said twice; sorts as policies are sorted."""
     return (str(grant.host), grant.port, grant.protocol, grant.depth or 0)
 
 
-def _merge(grants: Iterable[Grant], findings: list[Finding]) -> tuple[Grant, ...]:
+def merge_grants(grants: Iterable[Grant], findings: list[Finding]) -> tuple[Grant, ...]:
+    """Make one grant of those that are the same, and sort them.
+
+    Args:
+        grants: in any order.
+        findings: takes a finding for any two that disagree.
+    """
     kept: dict[Key, Grant] = {}
     for grant in grants:
-        key = _key(grant)
+        key = grant_key(grant)
         other = kept.get(key)
         kept[key] = grant if other is None else _merge_two(other, grant, findings)
     return tuple(kept[key] for key in sorted(kept))
@@ -157,24 +164,26 @@ def _conflict(first: Grant, second: Grant, differing: Sequence[str]) -> Finding:
     return Finding(
         code="conflicting-grants",
         path=_ALLOW,
-        message=f"{_spell(first)} is granted twice, with different {', '.join(differing)}",
+        message=f"{spell_grant(first)} is granted twice, with different {', '.join(differing)}",
         hint=f"keep one of them{f' ({sources})' if sources else ''}",
         source=second.source,
     )
 
 
 def _overrides(written: Grant, preset: Grant, differing: Sequence[str]) -> Finding:
+    why = ", ".join(differing)
     return Finding(
-        code="overrides-preset",
+        code="overrides-preset-grant",
         path=_ALLOW,
-        message=f"{_spell(written)} stands as written, not as in {preset.source} ({', '.join(differing)})",
+        message=f"{spell_grant(written)} stands as written, not as in {preset.source} ({why})",
         hint="leave the written grant out to have the preset's",
         severity="warning",
         source=written.source,
     )
 
 
-def _spell(grant: Grant) -> str:
+def spell_grant(grant: Grant) -> str:
+    """Name a grant in a message: `api.example.com:443/tcp`."""
     host = str(grant.host)
     return f"{f'[{host}]' if ':' in host else host}:{grant.port}/{grant.protocol}"
 
@@ -241,9 +250,8 @@ def _about_addresses(grant: Grant, addresses: Iterable[Address]) -> Iterable[Fin
     for address in addresses:
         kind = classify(address)
         if kind is not AddressClass.PUBLIC:
-            message = (
-                f"{_spell(grant)} opens nothing: {address} is not public ({kind}), nor the grant `private`"
-            )
+            why = f"{address} is not public ({kind}), nor the grant `private`"
+            message = f"{spell_grant(grant)} opens nothing: {why}"
             hint = "leave it out; only a service of your own network needs `private`"
             yield _warning("needs-private", grant, message, hint)
             return
