@@ -189,9 +189,8 @@ class Sandbox:
         timeout: float | None = None,
         backend: str = "auto",
     ) -> None:
-        from mvm.plan.plan import Limits
         from mvm.supervisor.request import Request
-        from mvm.terms import Seconds
+        from mvm.terms import Limits, Seconds
 
         self._request = Request(
             policy=_policy_of(network),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
-from typing import NewType
+from typing import NamedTuple, NewType
 
 HostName = NewType("HostName", str)
 """A validated host name: lower case, IDNA 2008 A-labels, no trailing dot (`policy.parse.parse_host`)."""
@@ -140,3 +140,21 @@ class Demand(StrEnum):
     INBOUND_PORTS = "inbound-ports"
     BUDGETS = "budgets"
     LIVE_REVOKE = "live-revoke"
+
+
+class Limits(NamedTuple):
+    """What a sandbox may use.
+
+    Attributes:
+        memory: bytes, or None for no limit.
+        cpus: processors, such as 1.5, or None.
+        pids: processes and threads, or None.
+    """
+
+    memory: int | None = None
+    cpus: float | None = None
+    pids: int | None = None
+
+    def asked(self) -> tuple[str, ...]:
+        """Return the names of those that are set."""
+        return tuple(name for name in self._fields if getattr(self, name) is not None)

@@ -25,30 +25,14 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
+    from mvm.terms import Limits
+
 V1, V2 = "cgroup-v1", "cgroup-v2"
 _PERIOD = 100_000  # microseconds; processor time is given out anew in each (the kernel's own default)
 _SHORTEST = 1_000  # microseconds of a period that the kernel takes as a limit, at least
 _REMOVE_SECONDS = 2.0
 _RETRY_SECONDS = 0.002
 _CONTROLLERS = {"memory": "memory", "cpus": "cpu", "pids": "pids"}
-
-
-class Limits(NamedTuple):
-    """What a sandbox may use; None leaves that open.
-
-    Attributes:
-        memory: bytes, swap included.
-        cpus: processors' worth of time, 0.01 or more.
-        pids: processes and threads at once.
-    """
-
-    memory: int | None = None
-    cpus: float | None = None
-    pids: int | None = None
-
-    def asked(self) -> tuple[str, ...]:
-        """Return the names of the limits that are set."""
-        return tuple(name for name, value in self._asdict().items() if value is not None)
 
 
 class Cgroup(NamedTuple):
@@ -133,7 +117,7 @@ def rlimits(limits: Limits, already: Collection[str]) -> list[tuple[int, int]]:
     held = []
     if limits.memory is not None and "memory" not in already:
         held.append((resource.RLIMIT_AS, limits.memory))
-    if limits.pids is not None and "pids" not in already and _linux() >= (5, 14):
+    if limits.pids is not None and "pids" not in already and linux() >= (5, 14):
         held.append((resource.RLIMIT_NPROC, limits.pids))
     return held
 
@@ -154,7 +138,7 @@ def stale() -> tuple[Cgroup, ...]:
     return tuple(cgroup for cgroup in made if not cgroup.processes())
 
 
-def _linux() -> tuple[int, int]:
+def linux() -> tuple[int, int]:
     """Return the version of the running kernel."""
     major, minor = os.uname().release.split(".")[:2]
     return int(major), int("".join(digit for digit in minor if digit.isdigit()) or 0)

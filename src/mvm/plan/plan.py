@@ -14,26 +14,7 @@ if TYPE_CHECKING:
     from mvm.plan.identity import Identity
     from mvm.plan.view import View
     from mvm.policy.model import Policy
-    from mvm.terms import Demand, Seconds
-
-
-class Limits(NamedTuple):
-    """What a sandbox may use.
-
-    Attributes:
-        memory: bytes, or None for no limit.
-        cpus: processors, such as 1.5, or None.
-        pids: processes and threads, or None.
-    """
-
-    memory: int | None = None
-    cpus: float | None = None
-    pids: int | None = None
-
-    def describe(self) -> tuple[str, ...]:
-        """Return one line for each that is set."""
-        named = (("memory", self.memory), ("cpus", self.cpus), ("pids", self.pids))
-        return tuple(f"{name} {value}" for name, value in named if value is not None) or ("none",)
+    from mvm.terms import Demand, Limits, Seconds
 
 
 class Command(NamedTuple):
@@ -92,9 +73,13 @@ class Plan(NamedTuple):
             ("isolation", (f"{self.backend}: {self.isolation}",)),
             ("door", _door(self.policy)),
             ("files", self.view.describe()),
-            ("limits", self.limits.describe()),
+            ("limits", _limits(self.limits)),
             ("environment", tuple(sorted(self.view.environ))),
         )
+
+
+def _limits(limits: Limits) -> tuple[str, ...]:
+    return tuple(f"{name} {getattr(limits, name)}" for name in limits.asked()) or ("none",)
 
 
 def _door(policy: Policy) -> tuple[str, ...]:

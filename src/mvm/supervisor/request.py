@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from mvm.plan.plan import Limits
+from mvm.terms import Limits
 
 if TYPE_CHECKING:
     from mvm.errors import Finding

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from mvm.plan.plan import Command, Plan
     from mvm.terms import Demand
 
+_KEEPER_SECONDS = 5.0
+_BY_RLIMIT = {resource.RLIMIT_AS: "memory", resource.RLIMIT_NPROC: "pids"}
+
 ISOLATION = "shared kernel; namespaces, no capabilities, seccomp, Landlock"
 
 
@@ -235,9 +238,6 @@ def _event(message: tuple[int, int, int, bytes, list[int]]) -> Event | None:
             return None
 
 
-_KEEPER_SECONDS = 5.0
-
-
 def _wait(pid: int) -> int:
     """Wait for the keeper to end by itself; one that is stuck is killed. Return its wait status."""
     import select
@@ -279,19 +279,28 @@ def write_maps(pid: int, identity: Identity) -> None:
 
 def _limit(plan: Plan) -> tuple[Cgroup | None, list[tuple[int, int]]]:
     """Make the cgroup that holds the limits, and say which rlimits hold what it can't."""
-    if plan.limits == (None, None, None):
+    asked = plan.limits.asked()
+    if not asked:
         return None, []
     from mvm.kernel import cgroups
 
-    limits = cgroups.Limits(*plan.limits)
-    cgroup = cgroups.create(f"mvm-{plan.run}", limits)
-    return cgroup, cgroups.rlimits(limits, cgroup.achieved if cgroup is not None else ())
+    cgroup = cgroups.create(f"mvm-{plan.run}", plan.limits)
+    held = () if cgroup is None else cgroup.achieved
+    rlimits = cgroups.rlimits(plan.limits, held)
+    unheld = set(asked) - {*held, *(_BY_RLIMIT[kind] for kind, _ in rlimits)}
+    if unheld:
+        if cgroup is not None:
+            cgroup.remove()
+        msg = f"nothing on this machine lets this user limit {', '.join(sorted(unheld))}"
+        raise BackendUnavailable(
+            msg, hint="leave that limit out, or run where a cgroup can be made: systemd-run --user --scope"
+        )
+    return cgroup, rlimits
 
 
 def _say_limits(cgroup: Cgroup | None, rlimits: list[tuple[int, int]]) -> tuple[str, ...]:
     held = [] if cgroup is None else [f"{name}:{cgroup.version}" for name in cgroup.achieved]
-    names = {resource.RLIMIT_AS: "memory", resource.RLIMIT_NPROC: "pids"}
-    return (*held, *(f"{names[kind]}:rlimit" for kind, _ in rlimits))
+    return (*held, *(f"{_BY_RLIMIT[kind]}:rlimit" for kind, _ in rlimits))
 
 
 def _map_owners(plan: Plan) -> list[int]:
