@@ -78,6 +78,13 @@ def abi() -> int:
         raise
 
 
+def restricted(version: int) -> frozenset[str]:
+    """Return what `restrict` restricts under one version: `files`, `abstract-sockets`, `signals` (pure)."""
+    asked = rights(version)
+    words = {"files"} if asked.files else set()
+    return frozenset(words | {"abstract-sockets", "signals"} if asked.scoped else words)
+
+
 def restrict(writable: Sequence[str]) -> frozenset[str]:
     """Restrict the calling thread, and all it starts from now on, for good.
 
@@ -86,12 +93,13 @@ def restrict(writable: Sequence[str]) -> frozenset[str]:
             isn't there opens nothing.
 
     Returns:
-        what is restricted: of `files`, `abstract-sockets`, `signals`; empty where the kernel can't.
+        what is restricted, as `restricted` has it; empty where the kernel can't.
 
     Raises:
         OSError: EPERM without no_new_privs or a capability; E2BIG under 16 restrictions already.
     """
-    asked = rights(abi())
+    version = abi()
+    asked = rights(version)
     if not asked.files:
         return frozenset()
     attributes = struct.pack("=QQQ", asked.files | asked.directories, 0, asked.scoped)
@@ -102,7 +110,7 @@ def restrict(writable: Sequence[str]) -> frozenset[str]:
         call("landlock_restrict_self", _RESTRICT_SELF, rules, asked.flags)
     finally:
         os.close(rules)
-    return frozenset({"files", "abstract-sockets", "signals"} if asked.scoped else {"files"})
+    return restricted(version)
 
 
 def _open_up(rules: int, path: str, asked: Rights) -> None:
