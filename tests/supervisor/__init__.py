@@ -1,0 +1,1 @@
+"""Tests of the supervising process and its parts."""
