@@ -1,0 +1,135 @@
+"""One command line from its first word to an exit status.
+
+Owns how errors are shown and which status each gives (SPEC section 2, sysexits(3)):
+
+    usage (click's own errors too)   64      a bug            70, with MVM_DEBUG=1 the traceback
+    MvmError                         its own interrupted      130
+    nobody reads the output any more 141     (128 + SIGPIPE, as a shell gives it)
+
+Must never let the text of an unexpected exception out: it could hold what a sandbox must not tell.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from mvm.errors import MvmError, PolicyRefused
+from mvm.cli.printing import err
+from mvm.cli.verbs import program
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mvm.errors import Finding
+
+EXIT_USAGE = 64
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+EXIT_NO_READER = 141
+
+_COMPLETE = "_MVMCTL_COMPLETE"
+
+
+def conduct(words: Sequence[str]) -> int:
+    """Obey a command line.
+
+    Args:
+        words: without the program's name.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        status = _obey(list(words))
+        sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        return _usage(error)
+    except MvmError as error:
+        show(error)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        _read_no_more()
+        return EXIT_NO_READER
+    except Exception as error:  # noqa: BLE001  whatever it is, it is our bug, and is told as one
+        return _bug(error)
+    return status
+
+
+def _obey(words: list[str]) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  of a real process
+    if _COMPLETE in os.environ:
+        program().main(words, prog_name="mvmctl", complete_var=_COMPLETE)
+    group = program()
+    with group.make_context("mvmctl", words) as context:
+        return int(group.invoke(context) or 0)
+
+
+def _usage(error: click.ClickException) -> int:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        err(error.format_message())
+        return EXIT_USAGE
+    path = context.command_path if context is not None else "mvmctl"
+    _say(error.format_message().rstrip("."), f"{path} --help")
+    return EXIT_USAGE
+
+
+def show(error: MvmError) -> None:
+    """Show an error on stderr: what and why, and what to do next; of a policy, every finding."""
+    if isinstance(error, PolicyRefused):
+        for line in describe_findings(error.findings):
+            err(line)
+        return
+    _say(error.message, error.hint)
+
+
+def describe_findings(findings: Sequence[Finding]) -> list[str]:
+    """Write findings for people, two lines each: where and what, and the hint."""
+    lines = []
+    for finding in findings:
+        where = finding.path
+        if finding.source and finding.source != finding.path:
+            where = f"{finding.source}: {finding.path}"
+        lines.append(f"mvmctl: {finding.severity}: {where}: {finding.message} [{finding.code}]")
+        if finding.hint:
+            lines.append(f"  hint: {finding.hint}")
+    return lines
+
+
+def _say(message: str, hint: str) -> None:
+    err(f"mvmctl: {message}")
+    if hint:
+        err(f"  hint: {hint}")
+
+
+def _read_no_more() -> None:
+    """Give what is still buffered somewhere to go, so that Python ends without a second error."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+def _bug(error: Exception) -> int:
+    if os.environ.get("MVM_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exception(error)
+        return EXIT_BUG
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        place, trace = f" at {os.path.basename(code.co_filename)}:{trace.tb_lineno}", trace.tb_next
+    _say(
+        f"this is a bug of mvm: {type(error).__name__}{place}",
+        "please report it with the words you typed; MVM_DEBUG=1 shows more of it",
+    )
+    return EXIT_BUG

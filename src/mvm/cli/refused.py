@@ -1,0 +1,46 @@
+"""The object that `--json` prints where nothing was started.
+
+Owns the members that `mvm.result/1` has then: all that a started run has, and `error` and `findings`.
+"""
+
+from __future__ import annotations
+
+from mvm.cli.conduct import show
+from mvm.cli.findings import finding_to_json
+from mvm.cli.printing import print_json
+from mvm.errors import MvmError, PolicyRefused, TransportError
+
+
+def print_refused(error: MvmError) -> int:
+    """Print a refusal as `mvm.result/1` on stdout, and for people on stderr.
+
+    Returns:
+        The exit status.
+    """
+    show(error)
+    print_json(to_json(error))
+    return error.exit_code
+
+
+def to_json(error: MvmError) -> dict[str, object]:
+    """Give a refusal as `mvm.result/1`."""
+    cause = {PolicyRefused: "policy", TransportError: "transport"}.get(type(error))
+    findings = error.findings if isinstance(error, PolicyRefused) else ()
+    return {
+        "schema": "mvm.result/1",
+        "run": None,
+        "name": None,
+        "backend": None,
+        "isolation": None,
+        "policy": None,
+        "outcome": "refused",
+        "cause": cause,
+        "exit_code": error.exit_code,
+        "duration_s": 0,
+        "denials": [],
+        "flows": [],
+        "failures": [],
+        "receipt": None,
+        "error": {"message": error.message, "hint": error.hint},
+        "findings": [finding_to_json(finding) for finding in findings],
+    }

@@ -1,0 +1,210 @@
+"""The options of `run` and `up`: the same words with the same meaning, and the request made of them.
+
+Owns their spelling. What can be done with them is decided in `supervisor.prepare`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from mvm.cli.policy_options import PolicyWords, policy_options, resolve_policy
+from mvm.errors import BackendUnavailable, PolicyRefused, UsageError
+from mvm.terms import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from mvm.policy.resolve import Resolved
+    from mvm.supervisor.request import Request
+
+T = TypeVar("T")
+
+ON_DENIED = ("report", "fail", "ask")
+
+
+class SandboxWords(PolicyWords):
+    """What the options gave, each as it was typed."""
+
+    name: str | None
+    image: str
+    flake: str | None
+    backend: str
+    port: tuple[str, ...]
+    volume: tuple[str, ...]
+    workspace: str | None
+    workdir: str | None
+    env: tuple[str, ...]
+    memory: str | None
+    cpus: float | None
+    pids: int | None
+    timeout: str | None
+    ttl: str | None
+    on_denied: str
+    profile: str | None
+    capability: str | None
+    capabilities: str | None
+    as_json: bool
+    dry_run: bool
+
+
+class Wanted:
+    """What the words come to.
+
+    Attributes:
+        request: for the supervisor.
+        resolved: the policy in it, with the source of each part.
+        found: the policy file that was found unasked, or None.
+    """
+
+    def __init__(self, request: Request, resolved: Resolved, found: str | None) -> None:
+        self.request, self.resolved, self.found = request, resolved, found
+
+
+_OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
+    click.option("--name", metavar="NAME", help="The sandbox's name; made up if left out."),
+    click.option(
+        "--image",
+        default="host",
+        show_default=True,
+        metavar="IMAGE",
+        help="What it is made of: host (this machine's system, read-only), dir:PATH, tar:PATH, oci:PATH[:TAG].",
+    ),
+    click.option("--flake", metavar="REF", help="Make it of a Nix flake instead."),
+    click.option(
+        "--backend",
+        "--hypervisor",
+        "backend",
+        default="auto",
+        show_default=True,
+        metavar="BACKEND",
+        help="How it is isolated: auto, namespace, oci, qemu, firecracker.",
+    ),
+    policy_options,
+    click.option(
+        "-p",
+        "--port",
+        multiple=True,
+        metavar="[IP:]PORT:PORT",
+        help="Lead a port of this machine (127.0.0.1 unless named) to one inside; it opens no way out.",
+    ),
+    click.option(
+        "-v",
+        "--volume",
+        multiple=True,
+        metavar="SRC:DST[:ro|rw]",
+        help="Show a file or directory inside, read-only unless rw. May be repeated.",
+    ),
+    click.option("--workspace", metavar="DIR", help="A directory that is writable inside, and where it starts."),
+    click.option("-w", "--workdir", metavar="DIR", help="Where it starts, as a path inside."),
+    click.option(
+        "-e",
+        "--env",
+        multiple=True,
+        metavar="NAME[=VALUE]",
+        help="Set a variable inside, or pass the caller's on. May be repeated.",
+    ),
+    click.option("--memory", metavar="SIZE", help="The most memory it may use: 512MB, 2GiB."),
+    click.option("--cpus", type=float, metavar="N", help="The most processors it may use: 1.5."),
+    click.option("--pids", type=int, metavar="N", help="The most processes and threads it may have."),
+    click.option("--timeout", metavar="TIME", help="End it after that time, with status 124: 90s, 10m, 1h30m."),
+    click.option("--ttl", metavar="TIME", help="How long it may live; a part of its policy."),
+    click.option(
+        "--on-denied",
+        type=click.Choice(ON_DENIED),
+        default="report",
+        show_default=True,
+        help="What a denial does: report goes on, fail ends it with status 77.",
+    ),
+    click.option("--profile", type=click.Choice(("browser",)), help="A set of stricter rules."),
+    click.option("--capability", metavar="TOOL", help="Grant what a capability file fixes for a tool."),
+    click.option("--capabilities", metavar="FILE", help="The capability file."),
+    click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object."),
+    click.option("--dry-run", is_flag=True, help="Print the resolved policy and the plan; start nothing."),
+)
+
+
+def sandbox_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of `SandboxWords` to a command."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def want(words: SandboxWords, argv: tuple[str, ...]) -> Wanted:
+    """Make a request of the words.
+
+    Raises:
+        UsageError: a word is wrong.
+        PolicyRefused: what is to be reached is refused.
+        BackendUnavailable: it is not part of this version.
+    """
+    from mvm.policy.parse import parse_duration, parse_size
+    from mvm.supervisor.request import Request
+
+    _refuse_absent(words)
+    if words["cpus"] is not None and not 0 < words["cpus"] < float("inf"):
+        raise UsageError(f"--cpus {words['cpus']:g} is no number of processors", hint="write one like 1.5")
+    if words["pids"] is not None and words["pids"] < 1:
+        raise UsageError(f"--pids {words['pids']} leaves no room for a process", hint="write one like 256")
+    memory = _read("--memory", words["memory"], parse_size)
+    timeout = _read("--timeout", words["timeout"], parse_duration)
+    resolved, found = resolve_policy(_policy_words(words), ports=words["port"], ttl=words["ttl"])
+    request = Request(
+        policy=resolved.policy,
+        argv=argv,
+        name=words["name"],
+        warnings=resolved.warnings,
+        backend=words["backend"],
+        image=words["image"],
+        flake=words["flake"],
+        workspace=words["workspace"],
+        volumes=words["volume"],
+        workdir=words["workdir"],
+        environ=words["env"],
+        limits=Limits(memory, words["cpus"], words["pids"]),
+        timeout=timeout,
+        stop_on_denial=words["on_denied"] == "fail",
+    )
+    return Wanted(request, resolved, found)
+
+
+def _refuse_absent(words: SandboxWords) -> None:
+    if words["on_denied"] == "ask":
+        raise UsageError(
+            "--on-denied ask holds a connection until somebody answers, which this version does not do",
+            hint="write --on-denied report, and grant more with mvmctl network allow NAME HOST:PORT",
+        )
+    if words["profile"] is not None:
+        raise BackendUnavailable(
+            f"the profile {words['profile']} is not part of this version",
+            hint="leave --profile out, and name each host with --network-allow",
+        )
+    if words["capability"] is not None or words["capabilities"] is not None:
+        raise BackendUnavailable(
+            "capability files are not part of this version",
+            hint="leave --capability out, and name each host with --network-allow",
+        )
+
+
+def _policy_words(words: SandboxWords) -> PolicyWords:
+    return PolicyWords(
+        network_preset=words["network_preset"],
+        network_allow=words["network_allow"],
+        policy=words["policy"],
+        dns=words["dns"],
+        dns_static=words["dns_static"],
+    )
+
+
+def _read(flag: str, text: str | None, reader: Callable[..., T]) -> T | None:
+    """Read a quantity that is no part of the policy: what is wrong with it is wrong usage."""
+    if text is None:
+        return None
+    try:
+        return reader(text, path=flag)
+    except PolicyRefused as refusal:
+        first = refusal.findings[0]
+        raise UsageError(f"{flag}: {first.message}", hint=first.hint) from None
