@@ -1,50 +1,41 @@
 """What every test may ask for, and the one move of the pytest process into the fake internet.
 
-Owns the fixtures and markers that all tests share. Must never hold a fixture that only one folder needs.
+Owns the fixtures that all tests share. Must never hold a fixture that only one folder needs.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
-# Whatever the import mode of pytest: `tests.support` must be importable, under that one name only.
-sys.path[:0] = [root for root in [str(Path(__file__).parent.parent)] if root not in sys.path]
-
-from tests.support import world as worlds  # noqa: E402
-from tests.support.internet import Internet  # noqa: E402
-from tests.support.leftovers import Leftovers  # noqa: E402
-from tests.support.mvmctl import Mvmctl  # noqa: E402
-from tests.support.skips import Skips  # noqa: E402
+from tests.support import world as worlds
+from tests.support.internet import Internet
+from tests.support.leftovers import Leftovers
+from tests.support.mvmctl import Mvmctl
+from tests.support.skips import Skips
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.support.world import World
 
-_MARKERS = {
-    "kernel": "needs namespaces and the fake internet, tries one part of the kernel half",
-    "escape": "a way out that was found in a system like this one (ATTACKS), with its allowed twin",
-    "faults": "something breaks or is killed in the middle",
-    "slow": "takes more than two seconds",
-    "root_only": "means something only as root",
-    "user_only": "means something only as an ordinary user",
-    "must_run_here": "skipping it fails the run",
-}
 _NEEDS_WORLD = ("kernel", "escape", "faults")
 _NUMBERS = itertools.count(1)
 _WORLD: pytest.StashKey[World | str] = pytest.StashKey()
 
 
+# The checkout may belong to someone else, so no examples are kept in it; a failure prints how to repeat it.
+settings.register_profile("mvm", database=None, print_blob=True)
+settings.load_profile("mvm")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Enter the world before anything else has started a thread, and register the markers."""
-    for name, meaning in _MARKERS.items():
-        config.addinivalue_line("markers", f"{name}: {meaning}")
+    """Enter the world before anything else has started a thread."""
     is_worker = hasattr(config, "workerinput")
     if not is_worker:
         config.pluginmanager.register(Skips(), "mvm-skips")

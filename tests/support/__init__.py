@@ -1,5 +1,4 @@
-"""The fake internet that every test of the kernel, of escapes and of faults runs in, and the tools to
-measure with.
+"""The fake internet that tests of the kernel, of escapes and of faults run in, and the tools to measure with.
 
     def test_a_granted_host_answers(mvmctl, internet, ca_file, leftovers):
         with internet.watch() as outside:

@@ -1,9 +1,8 @@
-"""What is still there after something should be gone: processes, namespaces, mounts, links, cgroups,
-sockets, files.
+"""What is still there after something should be gone.
 
-Owns the comparison of before and after. The pytest process is the parent of every orphan below it
-(`world.enter`), so a process that outlives its run is found whatever it calls itself. Must never remove
-anything.
+Owns the comparison of before and after: of processes, namespaces, mounts, links, cgroups, sockets, files.
+The pytest process is the parent of every orphan below it (`world.enter`), so a process that outlives its run
+is found whatever it calls itself. Must never remove anything.
 
 Known holes: a network namespace that only a socket in another process holds is not seen, nor is a file
 outside the runtime and temporary directories.

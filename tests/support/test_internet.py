@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import zipfile
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -303,8 +304,8 @@ def test_the_command_line_is_run_in_directories_of_its_own(mvmctl: Mvmctl, tmp_p
     kind = type(mvmctl)
     word = "import json, os, sys; print(json.dumps(sys.stdin.read()));"
     word += "sys.stderr.write(os.environ['MVM_STATE_DIR']); sys.exit(3)"
-    tried = kind(tmp_path / "own", command=[sys.executable, "-c", word])
-    ended = tried(stdin=b"abc").expect(3)
+    with closing(kind(tmp_path / "own", command=[sys.executable, "-c", word])) as tried:
+        ended = tried(stdin=b"abc").expect(3)
     assert ended.json == "abc"
     assert ended.stderr == str(tried.state)
     assert len(os.fsencode(mvmctl.runtime)) < 60
@@ -313,12 +314,14 @@ def test_the_command_line_is_run_in_directories_of_its_own(mvmctl: Mvmctl, tmp_p
 def test_a_command_that_never_ends_is_killed(mvmctl: Mvmctl, tmp_path: Path) -> None:
     """The time limit ends it with its children, and tells what it said."""
     (tmp_path / "own").mkdir()
-    tried = type(mvmctl)(tmp_path / "own", command=["sh", "-c", "echo begun; sleep 60 & wait"])
-    running = tried.start()
-    assert running.until("begun") == "begun\n"
-    with pytest.raises(TimeoutError, match="begun"):
-        running.finish(timeout_s=0.1)
-    assert running.process.returncode == -9
+    with closing(
+        type(mvmctl)(tmp_path / "own", command=["sh", "-c", "echo begun; sleep 60 & wait"])
+    ) as tried:
+        running = tried.start()
+        assert running.until("begun") == "begun\n"
+        with pytest.raises(TimeoutError, match="begun"):
+            running.finish(timeout_s=0.1)
+        assert running.process.returncode == -9
 
 
 def test_a_skip_that_must_not_be_fails_the_run(tmp_path: Path) -> None:

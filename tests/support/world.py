@@ -57,7 +57,7 @@ class World:
             rtnl.add_route("::/0", via=addresses.GATEWAY_V6, link=link)
 
 
-class WorldRefused(Exception):  # noqa: N818  (named as the errors of mvm are)
+class WorldRefused(Exception):
     """The machine withholds something the world needs; the text says what."""
 
 
