@@ -109,6 +109,16 @@ class Client:
         self.say(message, descriptors)
         return self.hear()
 
+    @property
+    def has_more(self) -> bool:
+        """Whether something was said that `hear` gives without waiting."""
+        return bool(self._waiting)
+
+    @property
+    def has_descriptor(self) -> bool:
+        """Whether a descriptor has come that nobody took."""
+        return bool(self._inbox.descriptors)
+
     def take_descriptor(self) -> int:
         """Take the descriptor that came with the last answer; it is the caller's."""
         return self._inbox.descriptors.pop(0)
