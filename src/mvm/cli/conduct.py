@@ -31,7 +31,8 @@ EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 EXIT_NO_READER = 141
 
-_COMPLETE = "_MVMCTL_COMPLETE"
+COMPLETE = "_MVMCTL_COMPLETE"
+"""The variable by which a shell asks for completions."""
 
 
 def conduct(words: Sequence[str]) -> int:
@@ -66,8 +67,8 @@ def conduct(words: Sequence[str]) -> int:
 def _obey(words: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  of a real process
-    if _COMPLETE in os.environ:
-        program().main(words, prog_name="mvmctl", complete_var=_COMPLETE)
+    if COMPLETE in os.environ:
+        program().main(words, prog_name="mvmctl", complete_var=COMPLETE)
     group = program()
     with group.make_context("mvmctl", words) as context:
         return int(group.invoke(context) or 0)

@@ -44,7 +44,7 @@ def print_dry_run(wanted: Wanted, *, as_json: bool) -> None:
 
 def to_json(wanted: Wanted, steps: Sequence[tuple[str, Sequence[str]]]) -> dict[str, object]:
     """Give the object `mvm.plan/1`."""
-    from mvm.cli.findings import finding_to_json
+    from mvm.policy.report import finding_to_json
 
     return {
         "schema": SCHEMA,

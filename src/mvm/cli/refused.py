@@ -6,9 +6,9 @@ Owns the members that `mvm.result/1` has then: all that a started run has, and `
 from __future__ import annotations
 
 from mvm.cli.conduct import show
-from mvm.cli.findings import finding_to_json
 from mvm.cli.printing import print_json
 from mvm.errors import MvmError, PolicyRefused, TransportError
+from mvm.policy.report import finding_to_json
 
 
 def print_refused(error: MvmError) -> int:

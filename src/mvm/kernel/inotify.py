@@ -55,6 +55,10 @@ class FileWatch:
         """End the watch."""
         os.close(self._descriptor)
 
+    def fileno(self) -> int:
+        """The descriptor that is readable when the file has changed; `wait(0)` then takes that note."""
+        return self._descriptor
+
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until the file has changed.
 

@@ -1,0 +1,1 @@
+"""The verbs of `mvmctl audit`: the record of runs, shown and verified."""
