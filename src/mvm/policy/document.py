@@ -101,12 +101,52 @@ def read_policy(text: str, *, path: str) -> PolicyDocument:
     try:
         document = _read_json(text, place) if is_json else _read_toml(text)
     except (ValueError, RecursionError) as error:
-        kind = "JSON" if is_json else "TOML"
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        hint = f"write the file as {kind}; `mvmctl network check --help` has an example"
-        code = "not-json" if is_json else "not-toml"
-        raise place.refused(code, f"the file is no {kind}: {reason}", hint) from None
+        raise _no_document(error, "JSON" if is_json else "TOML", path) from None
     return _Reader(text, path).document(document)
+
+
+def read_json(text: str, *, path: str) -> object:
+    """Read a JSON document, in which no key may stand twice and no number may be none.
+
+    Args:
+        text: the document.
+        path: the file, for findings.
+
+    Raises:
+        PolicyRefused: it is no such document.
+    """
+    try:
+        return _read_json(text, Place(".", path))
+    except (ValueError, RecursionError) as error:
+        raise _no_document(error, "JSON", path) from None
+
+
+def read_dns(value: object, place: Place, findings: list[Finding]) -> Dns | None:
+    """Read what a document says of DNS: a word, or an object with `mode`, `resolver` and `static`.
+
+    Args:
+        value: what stands there.
+        place: where.
+        findings: takes what is wrong inside of an object.
+
+    Raises:
+        PolicyRefused: it is neither.
+    """
+    reader = _Reader("", place.source)
+    dns = reader.dns(value, place)
+    findings += reader.findings
+    return dns
+
+
+def _no_document(error: Exception, kind: str, path: str) -> PolicyRefused:
+    import re
+
+    reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+    # Both readers of the standard library put the place into their message, and nowhere else alike.
+    at = re.search(r"line (\d+),? column (\d+)", reason)
+    place = Place(".", f"{path}:{at[1]}:{at[2]}" if at else path)
+    hint = f"write the file as {kind}; `mvmctl network check --help` has an example"
+    return place.refused(f"not-{kind.lower()}", f"the file is no {kind}: {reason}", hint)
 
 
 def policy_to_json(policy: Policy) -> dict[str, object]:
@@ -171,7 +211,7 @@ class _Reader:
 
     def __init__(self, text: str, path: str) -> None:
         self._text, self._path = text, path
-        self._findings: list[Finding] = []
+        self.findings: list[Finding] = []
 
     def document(self, value: object) -> PolicyDocument:
         place = Place(".", self._path)
@@ -184,8 +224,8 @@ class _Reader:
                 network, "missing-network", "there is no `network`", "add [network], with what is granted"
             )
         document = self._network(members.get("network", {}), network)
-        if self._findings:
-            raise PolicyRefused(self._findings)
+        if self.findings:
+            raise PolicyRefused(self.findings)
         return document
 
     def _network(self, value: object, place: Place) -> PolicyDocument:
@@ -195,7 +235,7 @@ class _Reader:
         document = PolicyDocument(
             path=self._path,
             bridged=mode is _Mode.BRIDGE,
-            dns=self._read(members, "dns", place, self._dns, None),
+            dns=self._read(members, "dns", place, self.dns, None),
             preset=preset,
             grants=self._read(members, "allow", place, self._grants, ()),
             forwards=self._read(members, "ports", place, self._forwards, ()),
@@ -219,14 +259,14 @@ class _Reader:
 
     def _grants(self, value: object, place: Place) -> tuple[Grant, ...]:
         items = self._list(value, place, "`allow`")
-        lines = _lines_of_hosts(self._text, items)
+        lines = lines_of_hosts(self._text, items)
         grants = []
         for number, item in enumerate(items):
-            source = f"{self._path}:{lines[number]}" if lines else self._path
+            source = f"{self._path}:{lines[number]}" if number in lines else self._path
             try:
                 grants.append(grant_from_json(item, path=f"{place.path}[{number}]", source=source))
             except PolicyRefused as refusal:
-                self._findings += refusal.findings
+                self.findings += refusal.findings
         return tuple(grants)
 
     def _forwards(self, value: object, place: Place) -> tuple[Forward, ...]:
@@ -236,13 +276,13 @@ class _Reader:
             try:
                 forwards.append(parse_forward(string(item, at, "a port"), path=at.path, source=self._path))
             except PolicyRefused as refusal:
-                self._findings += refusal.findings
+                self.findings += refusal.findings
         return tuple(forwards)
 
     def _ttl(self, value: object, place: Place) -> Seconds | None:
         return parse_duration(string(value, place, "`ttl`"), path=place.path, source=self._path)
 
-    def _dns(self, value: object, place: Place) -> Dns | None:
+    def dns(self, value: object, place: Place) -> Dns | None:
         if not isinstance(value, dict):
             return parse_dns(string(value, place, "`dns`"), path=place.path, source=self._path)
         members = self._object(value, place, "`dns`", DNS_KEYS)
@@ -270,7 +310,7 @@ class _Reader:
                     literal = string(address, at, "an address")
                     answers.append(static_answer(name, literal, path=at.path, source=self._path))
                 except PolicyRefused as refusal:
-                    self._findings += refusal.findings
+                    self.findings += refusal.findings
         return answers
 
     def _object(self, value: object, place: Place, what: str, known: tuple[str, ...]) -> dict[str, object]:
@@ -279,7 +319,7 @@ class _Reader:
                 place, "wrong-type", f"{what} is an object, not {kind_of(value)}", "write keys and values"
             )
             return {}
-        self._findings += unknown_keys(value, known, place)
+        self.findings += unknown_keys(value, known, place)
         return value
 
     def _list(self, value: object, place: Place, what: str) -> Sequence[object]:
@@ -300,32 +340,39 @@ class _Reader:
         try:
             return reader(members[key], place.at(key))
         except PolicyRefused as refusal:
-            self._findings += refusal.findings
+            self.findings += refusal.findings
             return default
 
     def _found(self, place: Place, code: str, message: str, hint: str) -> None:
-        self._findings.append(place.finding(code, message, hint))
+        self.findings.append(place.finding(code, message, hint))
 
 
-def _lines_of_hosts(text: str, items: Sequence[object]) -> list[int]:
+def lines_of_hosts(text: str, items: Sequence[object]) -> dict[int, int]:
     """Find the line of each grant by its `host`; nothing where the text does not match the grants one to one.
+
+    Args:
+        text: the document.
+        items: its grants as they were read, in the order of the document.
+
+    Returns:
+        Lines, from 1, by the number of the grant.
 
     Neither reader of the standard library tells lines. What this finds is shown, and decides nothing.
     """
     import re
 
     text = re.sub(r"(?m)^[ \t]*#.*$", "", text)
-    found = [
-        (match.group(1), match.start())
-        for match in re.finditer(r"""(?<![\w.-])["']?host["']?\s*[=:]\s*["']([^"'\n]*)["']""", text)
+    found = list(re.finditer(r"""(?<![\w.-])["']?host["']?\s*[=:]\s*(?:"([^"\n]*)"|'([^'\n]*)')""", text))
+    named = [
+        (number, item["host"])
+        for number, item in enumerate(items)
+        if isinstance(item, dict) and isinstance(item.get("host"), str)
     ]
-    if [host for host, _ in found] != [
-        item.get("host") if isinstance(item, dict) else None for item in items
-    ]:
-        return []
-    lines, line, at = [], 1, 0
-    for _, start in found:
-        line += text.count("\n", at, start)
-        at = start
-        lines.append(line)
+    if [match[1] or match[2] or "" for match in found] != [host for _, host in named]:
+        return {}
+    lines, line, at = {}, 1, 0
+    for (number, _), match in zip(named, found, strict=True):
+        line += text.count("\n", at, match.start())
+        at = match.start()
+        lines[number] = line
     return lines

@@ -7,14 +7,14 @@ document holds instead. Must never convert between types: a port in quotes is a 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mvm.errors import PolicyRefused
 from mvm.policy.hosts import parse_host, shown
 from mvm.policy.model import Grant
 from mvm.policy.ports import port_of_number
 from mvm.policy.quantities import bytes_of, format_duration, parse_duration, parse_size
-from mvm.terms import HostName, Protocol, Sends, Tls
+from mvm.terms import Protocol, Sends, Tls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,24 +23,7 @@ if TYPE_CHECKING:
     from mvm.policy.hosts import Place
     from mvm.terms import Bytes, Host, Seconds
 
-T = TypeVar("T")
 W = TypeVar("W", bound=StrEnum)
-
-GRANT_KEYS = (
-    "host",
-    "port",
-    "protocol",
-    "reason",
-    "private",
-    "tls",
-    "expires",
-    "max_up",
-    "max_down",
-    "sends",
-    "downloads",
-    "subdomains",
-)
-"""The keys of a grant in a document."""
 
 _DEEPEST = 8
 _TLS_PORT = 443
@@ -84,42 +67,22 @@ def read_fields(
     Returns:
         The grant, or None where there are findings, those that were there before included.
     """
-
-    def read(key: str, reader: Callable[[object, Place], T], default: T) -> T:
-        if key not in fields:
-            return default
+    read: dict[str, Any] = {}
+    for key, value in fields.items():
         try:
-            return reader(fields[key], at(key))
+            read["depth" if key == "subdomains" else key] = _READERS[key](value, at(key))
         except PolicyRefused as refusal:
             findings.extend(refusal.findings)
-            return default
-
-    host = read("host", _host, None)
-    port = read("port", _port, 0)
-    protocol = read("protocol", _protocol, Protocol.TCP)
-    tls = read("tls", _tls, default_tls(port, protocol))
-    depth = read("subdomains", _depth, None)
+    host, depth, protocol = read.get("host"), read.get("depth"), read.setdefault("protocol", Protocol.TCP)
+    tls = read.setdefault("tls", default_tls(read.get("port", 0), protocol))
     if protocol is Protocol.UDP and tls is not Tls.AUTO:
         hint = "leave `tls` out: what a UDP port speaks is not looked at"
         findings.append(at("tls").finding("tls-on-udp", f"`tls` is {tls} for a UDP port", hint))
     if depth is not None and host is not None:
         findings += _findings_of_depth(host, at("subdomains"))
-    grant = Grant(
-        host=host if host is not None else HostName(""),
-        port=port,
-        protocol=protocol,
-        tls=tls,
-        private=read("private", _private, False),
-        depth=depth,
-        reason=read("reason", _reason, None),
-        expires=read("expires", _expires, None),
-        max_up=read("max_up", _budget, None),
-        max_down=read("max_down", _budget, None),
-        sends=read("sends", _sends, None),
-        downloads=read("downloads", _downloads, None),
-        source=source,
-    )
-    return None if findings or host is None else grant
+    if findings or not {"host", "port"} <= read.keys():
+        return None
+    return Grant(**read, source=source)
 
 
 def _findings_of_depth(host: Host, place: Place) -> list[Finding]:
@@ -168,7 +131,12 @@ def _host(value: object, place: Place) -> Host | None:
     return parse_host(string(value, place, "a host"), path=place.path, source=place.source)
 
 
-def _port(value: object, place: Place) -> int:
+def read_port(value: object, place: Place) -> int:
+    """Take a value for a port.
+
+    Raises:
+        PolicyRefused: it is no whole number, or not from 1 to 65535.
+    """
     if isinstance(value, bool) or not isinstance(value, int):
         hint = "write the number without quotes, like 443; a range needs a grant for each port"
         raise place.refused("wrong-type", f"a port is a whole number, not {kind_of(value)}", hint)
@@ -215,7 +183,12 @@ def _private(value: object, place: Place) -> bool:
     return value
 
 
-def _reason(value: object, place: Place) -> str | None:
+def read_reason(value: object, place: Place) -> str:
+    """Take a value for the reason of a grant: one printable line.
+
+    Raises:
+        PolicyRefused: it is anything else.
+    """
     text = string(value, place, "a reason")
     if not text.strip():
         raise place.refused("empty-reason", "the reason is empty", "say why the workload needs this host")
@@ -257,3 +230,22 @@ def _depth(value: object, place: Place) -> int | None:
         message = f"`subdomains` is not from 1 to {_DEEPEST}"
         raise place.refused("subdomains-out-of-range", message, "write 1 for names right below")
     return value
+
+
+_READERS: dict[str, Callable[[object, Place], object]] = {
+    "host": _host,
+    "port": read_port,
+    "protocol": _protocol,
+    "reason": read_reason,
+    "private": _private,
+    "tls": _tls,
+    "expires": _expires,
+    "max_up": _budget,
+    "max_down": _budget,
+    "sends": _sends,
+    "downloads": _downloads,
+    "subdomains": _depth,
+}
+
+GRANT_KEYS = tuple(_READERS)
+"""The keys of a grant in a document."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 from mvm.policy.hosts import Place, shown
 from mvm.terms import Bytes, Seconds
 
-_TIME_UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))
+_TIME_UNITS = {"d": (4, 86_400_000), "h": (3, 3_600_000), "m": (2, 60_000), "s": (1, 1000), "ms": (0, 1)}
+_MOST_DIGITS = 13  # of the longest time in milliseconds
 _DURATION_HINT = "write numbers with d, h, m, s or ms, the largest first: 500ms, 90s, 10m, 1h30m, 7d"
 _LONGEST = 36_500 * 86_400_000  # a hundred years: more is a mistake
 
@@ -49,26 +50,22 @@ def parse_duration(text: str, *, path: str, source: str = "") -> Seconds:
         PolicyRefused: it is none, is zero, or is too long.
     """
     place = Place(path, source)
-    total, rest = 0, text
-    for unit, worth in _TIME_UNITS:
-        digits, rest = _leading_digits(rest, unit)
-        total += int(digits or 0) * worth
-    if rest or not text:
-        raise place.refused("bad-duration", f"{shown(text)} is no length of time", _DURATION_HINT)
-    if not 0 < total <= _LONGEST:
-        message = f"{shown(text)} is no length of time between a millisecond and a hundred years"
-        raise place.refused("duration-out-of-range", message, _DURATION_HINT)
-    return Seconds(total / 1000)
-
-
-def _leading_digits(text: str, unit: str) -> tuple[str, str]:
-    """Split `12m30s` at unit `m` into `12` and `30s`; nothing where another unit comes first."""
-    end = next((at for at, char in enumerate(text) if char not in "0123456789"), len(text))
-    follows = text[end:]
-    is_milliseconds = unit == "m" and follows.startswith("ms")
-    if not 0 < end <= 13 or not follows.startswith(unit) or is_milliseconds:  # 13 digits: the longest
-        return "", text
-    return text[:end], follows[len(unit) :]
+    total, rest, smallest = 0, text, len(_TIME_UNITS)
+    while rest:
+        follows = rest.lstrip("0123456789")
+        digits = rest[: len(rest) - len(follows)]
+        rest = follows.lstrip("dhms")
+        rank, worth = _TIME_UNITS.get(follows[: len(follows) - len(rest)], (smallest, 0))
+        if not 0 < len(digits) <= _MOST_DIGITS or rank >= smallest:
+            break
+        total, smallest = total + int(digits) * worth, rank
+    else:
+        if 0 < total <= _LONGEST:
+            return Seconds(total / 1000)
+        if text:
+            message = f"{shown(text)} is no length of time between a millisecond and a hundred years"
+            raise place.refused("duration-out-of-range", message, _DURATION_HINT)
+    raise place.refused("bad-duration", f"{shown(text)} is no length of time", _DURATION_HINT)
 
 
 def format_duration(seconds: Seconds) -> str:
@@ -78,7 +75,7 @@ def format_duration(seconds: Seconds) -> str:
         seconds: whole milliseconds, as `parse_duration` gives them.
     """
     rest, text = round(seconds * 1000), ""
-    for unit, worth in _TIME_UNITS:
+    for unit, (_, worth) in _TIME_UNITS.items():
         count, rest = divmod(rest, worth)
         if count:
             text += f"{count}{unit}"
