@@ -11,7 +11,7 @@ import sys
 
 
 def main() -> None:
-    """Be `mvmctl`: obey the words of this process's command line, and exit with its status (SPEC section 2)."""
+    """Be `mvmctl`: obey this process's command line and exit with the status that SPEC section 2 gives it."""
     from mvm.cli.conduct import conduct
 
     sys.exit(conduct(sys.argv[1:]))

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mvm.errors import MvmError, PolicyRefused
 from mvm.cli.printing import err
 from mvm.cli.verbs import program
+from mvm.errors import MvmError, PolicyRefused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

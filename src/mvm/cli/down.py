@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from mvm.supervisor.client import Client
 
 
-@click.command("down", context_settings=HELP, epilog=examples("mvmctl down agent-sandbox", "mvmctl down --all"))
+@click.command(
+    "down", context_settings=HELP, epilog=examples("mvmctl down agent-sandbox", "mvmctl down --all")
+)
 @click.option("--all", "every", is_flag=True, help="Stop every sandbox of this user.")
 @click.option(
     "--time",

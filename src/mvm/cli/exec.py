@@ -43,8 +43,14 @@ _SANDBOX_ENDED = 137  # what a command ends with that is killed with its sandbox
 @click.option("-e", "--env", multiple=True, metavar="NAME[=VALUE]", help="Set a variable. May be repeated.")
 @click.argument("name", shell_complete=names.running)
 @click.argument("argv", nargs=-1, required=True, metavar="[--] CMD...")
-def command(  # noqa: PLR0913  its options
-    name: str, argv: tuple[str, ...], *, interactive: bool, tty: bool, workdir: str | None, env: tuple[str, ...]
+def command(
+    name: str,
+    argv: tuple[str, ...],
+    *,
+    interactive: bool,
+    tty: bool,
+    workdir: str | None,
+    env: tuple[str, ...],
 ) -> int:
     """Run another command in a running sandbox, under the sandbox's policy.
 
@@ -61,7 +67,9 @@ def command(  # noqa: PLR0913  its options
         raise UsageError("there is no command to run", hint=f"mvmctl exec {name} -- CMD")
     if tty and not is_one_terminal((0, 1)):
         raise UsageError("-t needs a terminal, and stdin and stdout are not one", hint="leave -t out")
-    variables = [f"{key}={value}" for text in env for key, value in parse_env(text, environ=os.environ).items()]
+    variables = [
+        f"{key}={value}" for text in env for key, value in parse_env(text, environ=os.environ).items()
+    ]
     message: Message = {
         "do": "exec",
         "argv": list(words),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import select
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from mvm.errors import MvmError, UsageError
 from mvm.kernel.inotify import FileWatch
@@ -16,6 +16,7 @@ from mvm.kernel.inotify import FileWatch
 if TYPE_CHECKING:
     from mvm.audit.state import Run
     from mvm.supervisor.client import Client
+    from mvm.supervisor.frames import Message
 
 
 class Following:
@@ -34,14 +35,17 @@ class Following:
             self._watch = FileWatch(path)
         except OSError as error:
             msg = f"{path} can't be followed: {error.strerror}"
-            raise UsageError(msg, hint="leave out what asks to follow it, to see what is there now") from error
+            raise UsageError(
+                msg, hint="leave out what asks to follow it, to see what is there now"
+            ) from error
         self._client = _listen(run)
+        self._heard: list[Message] = []
         self._poll = select.poll()
         self._poll.register(self._watch.fileno(), select.POLLIN)
         if self._client is not None:
             self._poll.register(self._client.fileno(), select.POLLIN)
 
-    def __enter__(self) -> Following:
+    def __enter__(self) -> Self:
         """Give the following itself."""
         return self
 
@@ -61,20 +65,30 @@ class Following:
         ready = dict(self._poll.poll())
         if self._watch.fileno() in ready:
             self._watch.wait(0)
-        if self._client.fileno() in ready and self._is_over(self._client):
+        if self._client.fileno() in ready and not self._hear(self._client):
             self._client.close()
             self._client = None
         return True
 
-    @staticmethod
-    def _is_over(client: Client) -> bool:
+    @property
+    def has_ended(self) -> bool:
+        """Whether the sandbox had ended when this was last asked to wait, or made."""
+        return self._client is None
+
+    def take_heard(self) -> list[Message]:
+        """Take what the sandbox has told since: denials and failures, as `supervisor.control` has them."""
+        heard, self._heard = self._heard, []
+        return heard
+
+    def _hear(self, client: Client) -> bool:
+        """Take what was said; False where it was that the sandbox has ended, or it fell silent."""
         try:
-            over = "ended" in client.hear()
+            self._heard.append(client.hear())
             while client.has_more:
-                over = "ended" in client.hear() or over
+                self._heard.append(client.hear())
         except MvmError:
-            return True
-        return over
+            return False
+        return not any("ended" in message for message in self._heard)
 
 
 def _listen(run: Run) -> Client | None:

@@ -19,7 +19,9 @@ _READ_BYTES = 1 << 16
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-@click.command("logs", context_settings=HELP, epilog=examples("mvmctl logs agent-sandbox", "mvmctl logs -f RUN"))
+@click.command(
+    "logs", context_settings=HELP, epilog=examples("mvmctl logs agent-sandbox", "mvmctl logs -f RUN")
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the sandbox has ended.")
 @click.argument("name", metavar="NAME|RUN", shell_complete=names.known)
 def command(name: str, *, follow: bool) -> None:

@@ -59,7 +59,8 @@ def _nothing(name: str) -> Row:
 
 def _row_of(described: dict[str, object]) -> Row:
     policy, denials = described["policy"], described["denials"]
-    assert isinstance(policy, dict) and isinstance(denials, list), "the supervisor is of this version"
+    assert isinstance(policy, dict), "the supervisor is of this version"
+    assert isinstance(denials, list), "the supervisor is of this version"
     return {
         "run": described["run"],
         "status": "running",
@@ -105,7 +106,8 @@ def _ended(running: set[str]) -> Iterator[Row]:
 
 def _cells(row: Row) -> tuple[str, ...]:
     ports, words = row["ports"], row["command"]
-    assert isinstance(ports, list) and isinstance(words, list), "made above"
+    assert isinstance(ports, list), "made above"
+    assert isinstance(words, list), "made above"
     command = " ".join(words)
     code = row["exit_code"]
     return (

@@ -1,6 +1,6 @@
 """Names of sandboxes, completed and looked up.
 
-Owns what shells are told while a person types. Must never fail for them: a completion that errs shows nothing.
+Owns what shells are told while a person types. Must never fail: a completion that errs shows nothing.
 """
 
 from __future__ import annotations

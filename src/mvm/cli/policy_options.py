@@ -103,7 +103,7 @@ def resolve_policy(
 
 
 def find_policy_file() -> str | None:
-    """Find the policy file of the project that the working directory is in; its path as a person would type it."""
+    """Find the policy file of the project that the working directory is in, its path as one would type it."""
     from mvm.policy.resolve import find_document
 
     directory = working_directory()
@@ -123,7 +123,9 @@ def read_document(path: str) -> Document:
         with open(path, "rb") as file:
             data = file.read(_LARGEST_FILE + 1)
         if len(data) > _LARGEST_FILE:
-            raise UsageError(f"the policy file {path} is too large", hint="a policy is a few kilobytes of text")
+            raise UsageError(
+                f"the policy file {path} is too large", hint="a policy is a few kilobytes of text"
+            )
         return Document(path, data.decode("utf-8-sig"))
     except OSError as error:
         msg = f"the policy file {path} can't be read: {(error.strerror or str(error)).lower()}"

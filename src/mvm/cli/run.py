@@ -50,7 +50,9 @@ def command(argv: tuple[str, ...], *, capture: bool, **words: Unpack[SandboxWord
 
 def _run(argv: tuple[str, ...], *, capture: bool, words: SandboxWords) -> int:
     if not argv and not words["dry_run"]:
-        raise UsageError("there is no command to run", hint="mvmctl run [OPTIONS] -- CMD, or mvmctl up without one")
+        raise UsageError(
+            "there is no command to run", hint="mvmctl run [OPTIONS] -- CMD, or mvmctl up without one"
+        )
     if capture and not words["as_json"]:
         raise UsageError("--capture needs --json: it puts the output into the object", hint="add --json")
     wanted = want(words, argv)

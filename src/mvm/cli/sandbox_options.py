@@ -70,7 +70,7 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
         default="host",
         show_default=True,
         metavar="IMAGE",
-        help="What it is made of: host (this machine's system, read-only), dir:PATH, tar:PATH, oci:PATH[:TAG].",
+        help="What it is made of: host (this system, read-only), dir:PATH, tar:PATH, oci:PATH[:TAG].",
     ),
     click.option("--flake", metavar="REF", help="Make it of a Nix flake instead."),
     click.option(
@@ -97,7 +97,9 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
         metavar="SRC:DST[:ro|rw]",
         help="Show a file or directory inside, read-only unless rw. May be repeated.",
     ),
-    click.option("--workspace", metavar="DIR", help="A directory that is writable inside, and where it starts."),
+    click.option(
+        "--workspace", metavar="DIR", help="A directory that is writable inside, and where it starts."
+    ),
     click.option("-w", "--workdir", metavar="DIR", help="Where it starts, as a path inside."),
     click.option(
         "-e",
@@ -109,7 +111,9 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
     click.option("--memory", metavar="SIZE", help="The most memory it may use: 512MB, 2GiB."),
     click.option("--cpus", type=float, metavar="N", help="The most processors it may use: 1.5."),
     click.option("--pids", type=int, metavar="N", help="The most processes and threads it may have."),
-    click.option("--timeout", metavar="TIME", help="End it after that time, with status 124: 90s, 10m, 1h30m."),
+    click.option(
+        "--timeout", metavar="TIME", help="End it after that time, with status 124: 90s, 10m, 1h30m."
+    ),
     click.option("--ttl", metavar="TIME", help="How long it may live; a part of its policy."),
     click.option(
         "--on-denied",

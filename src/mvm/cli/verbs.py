@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from click.shell_completion import CompletionItem
 
@@ -49,7 +49,9 @@ NETWORK = Family(
     {
         "presets": Verb("mvm.cli.network.presets", "Show what each preset opens on this machine, and why."),
         "check": Verb("mvm.cli.network.check", "Validate policy files."),
-        "explain": Verb("mvm.cli.network.explain", "Say whether a host would be reached, and by which grant."),
+        "explain": Verb(
+            "mvm.cli.network.explain", "Say whether a host would be reached, and by which grant."
+        ),
         "show": Verb("mvm.cli.network.show", "Show what a running sandbox may reach."),
         "allow": Verb("mvm.cli.network.allow", "Grant a running sandbox more."),
         "revoke": Verb("mvm.cli.network.revoke", "Take grants from a running sandbox."),
@@ -102,9 +104,7 @@ class LazyGroup(click.Group):
     """
 
     def __init__(self, name: str, family: Family) -> None:
-        super().__init__(
-            name, help=family.text, epilog=examples(family.example), context_settings=dict(HELP)
-        )
+        super().__init__(name, help=family.text, epilog=examples(family.example), context_settings=dict(HELP))
         self._family = family
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
@@ -165,7 +165,12 @@ def program() -> LazyGroup:
     group = LazyGroup("mvmctl", PROGRAM)
     group.params.append(
         click.Option(
-            ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Say the version."
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_version,
+            help="Say the version.",
         )
     )
     return group
@@ -177,4 +182,3 @@ def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
 
         click.echo(f"mvmctl {__version__}")
         ctx.exit()
-

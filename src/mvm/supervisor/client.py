@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Self
 
-    from mvm.policy.model import Policy
+    from mvm.policy.model import Grant, Policy
     from mvm.supervisor.frames import Message
 
 _BY_EXIT_CODE = {
@@ -136,29 +136,30 @@ class Client:
 
     def policy(self) -> tuple[Policy, str]:
         """Ask for the standing policy and its digest; grants have their sources."""
-        from mvm.supervisor.request import policy_from_json, with_sources
-
         answer = self.describe()
-        policy = policy_from_json(answer["document"])
         described = answer["policy"]
         assert isinstance(described, dict), "the supervisor is of this version"
-        sources = [str(grant["source"]) for grant in described["grants"]]
-        return with_sources(policy, dict(zip(policy.grants, sources, strict=True))), str(described["digest"])
+        return policy_of_description(answer), str(described["digest"])
 
-    def set_policy(self, policy: Policy, *, expect: str | None, by: str) -> Message:
+    def set_policy(
+        self, policy: Policy, *, expect: str | None, by: str, anew: Sequence[Grant] = ()
+    ) -> Message:
         """Put another policy in force.
 
         Args:
             policy: all of it.
             expect: the digest of the one that it replaces, or None for whichever stands.
             by: who does, one word, for the record.
+            anew: grants of it whose time and budget begin again even where they stand already.
 
         Returns:
             `{digest, added, removed}`, or `{conflict: digest}` where another policy stands.
         """
         from mvm.policy.document import policy_to_json
 
-        return self.ask({"do": "set", "policy": policy_to_json(policy), "expect": expect, "by": by})
+        numbers = [number for number, grant in enumerate(policy.grants) if grant in anew]
+        document = policy_to_json(policy)
+        return self.ask({"do": "set", "policy": document, "expect": expect, "by": by, "anew": numbers})
 
     def stop(self, grace: float) -> dict[str, object]:
         """End it: SIGTERM to its first command, and all at once `grace` seconds later. Returns its result."""
@@ -183,6 +184,16 @@ class Client:
             yield message
             if "ended" in message:
                 return
+
+
+def policy_of_description(answer: Message) -> Policy:
+    """Read the standing policy out of what `Client.describe` gave; grants have their sources."""
+    from mvm.supervisor.request import policy_from_json, with_sources
+
+    policy, described = policy_from_json(answer["document"]), answer["policy"]
+    assert isinstance(described, dict), "the supervisor is of this version"
+    sources = [str(grant["source"]) for grant in described["grants"]]
+    return with_sources(policy, dict(zip(policy.grants, sources, strict=True)))
 
 
 def not_started_text(message: Message) -> tuple[str, int]:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     context_settings=HELP,
     epilog=examples("mvmctl audit tail -f agent-sandbox", "mvmctl audit tail -n 100 --json"),
 )
-@click.option("-n", "--lines", type=click.IntRange(0), default=20, show_default=True, help="How many at first.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(0), default=20, show_default=True, help="How many at first."
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
 @kinds_option
 @click.option("--json", "as_json", is_flag=True, help="Print each record as a line of JSON, as it is kept.")

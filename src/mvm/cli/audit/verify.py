@@ -19,7 +19,9 @@ from mvm.errors import UsageError
 )
 @click.option("--all", "every", is_flag=True, help="Every run.")
 @click.option("--sealed", is_flag=True, help="Let nothing pass that was not sealed.")
-@click.option("--key", metavar="FILE", help="The public key (PEM) to check seals with, not this machine's own.")
+@click.option(
+    "--key", metavar="FILE", help="The public key (PEM) to check seals with, not this machine's own."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
 @click.argument("which", nargs=-1, metavar="[RUN...]", shell_complete=names.known)
 def command(which: tuple[str, ...], *, every: bool, sealed: bool, key: str | None, as_json: bool) -> int:
