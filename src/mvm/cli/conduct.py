@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 import click
@@ -66,7 +67,8 @@ def conduct(words: Sequence[str]) -> int:
 
 def _obey(words: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  of a real process
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if COMPLETE in os.environ:
         program().main(words, prog_name="mvmctl", complete_var=COMPLETE)
     group = program()

@@ -39,7 +39,7 @@ class Family(NamedTuple):
 
     line: str
     text: str
-    verbs: Mapping[str, Verb]
+    verbs: Mapping[str, Verb | Family]
     example: str
 
 
