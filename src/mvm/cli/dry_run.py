@@ -26,7 +26,7 @@ def print_dry_run(wanted: Wanted, *, as_json: bool) -> None:
     Raises:
         UsageError, PolicyRefused, BackendUnavailable: it would be refused.
     """
-    from mvm.supervisor.run import dry_run
+    from mvm.supervisor.prepare import dry_run
 
     steps = dry_run(wanted.request, os.environ, working_directory())
     if as_json:

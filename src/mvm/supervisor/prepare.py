@@ -22,7 +22,7 @@ from mvm.supervisor.registry import check_name
 from mvm.terms import Preset
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mvm.backends.interface import Backend
     from mvm.plan.view import View
@@ -92,6 +92,16 @@ def prepare(request: Request, environ: Mapping[str, str], cwd: str) -> tuple[Pla
         image=request.image,
     )
     return plan, backend
+
+
+def dry_run(request: Request, environ: Mapping[str, str], cwd: str) -> tuple[tuple[str, Sequence[str]], ...]:
+    """Say what would be done: the plan's steps. Nothing is made.
+
+    Raises:
+        UsageError, PolicyRefused, BackendUnavailable: it would be refused.
+    """
+    plan, _ = prepare(request._replace(flake=None), environ, cwd)
+    return plan.describe()
 
 
 def find_backend(name: str) -> Backend:

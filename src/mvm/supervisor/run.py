@@ -18,7 +18,7 @@ from mvm.supervisor.prepare import prepare
 from mvm.supervisor.process import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from mvm.supervisor.request import Request
     from mvm.supervisor.story import Sandbox
@@ -189,13 +189,3 @@ class Foreground(Listener):
         captured = {number: capture.data for number, capture in self._captures.items()}
         cut = any(capture.cut for capture in self._captures.values())
         return Ended(result, status, captured.get(1, b""), captured.get(2, b""), cut)
-
-
-def dry_run(request: Request, environ: Mapping[str, str], cwd: str) -> tuple[tuple[str, Sequence[str]], ...]:
-    """Say what would be done: the plan's steps. Nothing is made.
-
-    Raises:
-        UsageError, PolicyRefused, BackendUnavailable: it would be refused.
-    """
-    plan, _ = prepare(request._replace(flake=None), environ, cwd)
-    return plan.describe()
