@@ -1,0 +1,1 @@
+"""The readers, by vectors, cut anywhere, and fuzzed."""
