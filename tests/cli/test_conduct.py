@@ -32,9 +32,7 @@ def command() -> None:
 
 
 @pytest.fixture
-def failing(
-    monkeypatch: pytest.MonkeyPatch, type_in: Callable[..., Said]
-) -> Callable[[BaseException], Said]:
+def failing(monkeypatch: pytest.MonkeyPatch, type_in: Callable[..., Said]) -> Callable[[BaseException], Said]:
     """Give what is said where a verb raises an error; the verb is one of this module's own."""
     table = {**verbs.VERBS, "fail": verbs.Verb(__name__, "Fail.")}
     monkeypatch.setattr(verbs, "PROGRAM", verbs.PROGRAM._replace(verbs=table))
@@ -86,7 +84,7 @@ def test_a_refused_policy_tells_every_finding(failing: Callable[[BaseException],
 def test_a_bug_is_told_as_one_without_its_text(
     failing: Callable[[BaseException], Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An unexpected error exits 70, names its type and place but not its text; MVM_DEBUG=1 shows all of it."""
+    """An unexpected error exits 70 with its type and place, not its text; MVM_DEBUG=1 shows all of it."""
     said = failing(ValueError("a secret")).expect(70)
     assert "bug" in said.errors
     assert "ValueError at test_conduct.py:" in said.errors

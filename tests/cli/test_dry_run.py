@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.cli.conftest import Said
 
@@ -39,7 +39,7 @@ def test_the_pages_commands_are_planned_as_written(line: str, type_in: Callable[
 
 @pytest.mark.parametrize("line", PAGE)
 def test_the_pages_commands_grant_exactly_what_they_name(line: str, type_in: Callable[..., Said]) -> None:
-    """As JSON: exactly the named hosts, each with its source; of registries, those that tools were asked of."""
+    """As JSON: exactly the named hosts, each with its source; of registries, what the tools were asked."""
     plan = type_in(*words_of(line), "--dry-run", "--json").expect(0).json
     grants = plan["policy"]["grants"]
     hosts = PAGE[line]
@@ -52,7 +52,7 @@ def test_the_pages_commands_grant_exactly_what_they_name(line: str, type_in: Cal
 
 def test_an_inbound_port_opens_no_way_out(type_in: Callable[..., Said]) -> None:
     """The page's fourth command has a port that leads in, and not one grant."""
-    line = next(line for line in PAGE if "-p" in line)
+    line = next(line for line in PAGE if " -p " in line)
     network = type_in(*words_of(line), "--dry-run", "--json").expect(0).json["policy"]["document"]["network"]
     assert network["ports"] == ["127.0.0.1:8080:8080"]
     assert network["allow"] == []
@@ -68,7 +68,9 @@ def test_a_real_start_of_a_flake_says_that_it_cannot(line: str, type_in: Callabl
 
 def test_the_plan_has_its_schema_and_members(type_in: Callable[..., Said]) -> None:
     """`mvm.plan/1`: the policy with its sources, warnings, the command, and the steps."""
-    plan = type_in("run", "--network-allow", "a.example:443", "--dry-run", "--json", "--", "true").expect(0).json
+    plan = (
+        type_in("run", "--network-allow", "a.example:443", "--dry-run", "--json", "--", "true").expect(0).json
+    )
     assert plan["schema"] == "mvm.plan/1"
     assert plan["command"] == ["true"]
     assert plan["flake"] is None
@@ -86,7 +88,9 @@ def test_nothing_is_started_or_written(type_in: Callable[..., Said], tmp_path: P
 
 def test_warnings_are_told(type_in: Callable[..., Said]) -> None:
     """A broad preset is planned, with its warning."""
-    plan = type_in("run", "--network-preset", "unrestricted", "--dry-run", "--json", "--", "true").expect(0).json
+    plan = (
+        type_in("run", "--network-preset", "unrestricted", "--dry-run", "--json", "--", "true").expect(0).json
+    )
     assert [warning["code"] for warning in plan["warnings"]] == ["broad-preset"]
     text = type_in("run", "--network-preset", "unrestricted", "--dry-run", "--", "true").expect(0).output
     assert "warning: " in text
@@ -111,7 +115,9 @@ def test_the_source_of_every_part_is_told(type_in: Callable[..., Said], project:
         '[network]\nmode = "bridge"\ndns = "system"\nttl = "30m"\n'
         'allow = [\n  {host = "b.example", port = 443},\n]\n'
     )
-    said = type_in("run", "--network-allow", "a.example:443", "-p", "8080", "--dry-run", "--", "true").expect(0)
+    said = type_in("run", "--network-allow", "a.example:443", "-p", "8080", "--dry-run", "--", "true").expect(
+        0
+    )
     lines = [" ".join(line.split()) for line in said.output.splitlines()]
     assert "allow a.example:443 from --network-allow" in lines
     assert "allow b.example:443 from mvm.toml:6" in lines

@@ -89,14 +89,12 @@ def test_every_example_is_accepted_by_the_parser(path: tuple[str, ...]) -> None:
         command.make_context(line, rest)
 
 
-def test_the_line_of_the_table_begins_what_the_verb_says_itself() -> None:
-    """The one-line text in the group's list is of the same subject as the verb's own help: both end in a stop."""
-    for path in all_verbs():
-        command = command_of(path)
-        text = command.help or ""
-        assert text.strip(), path
-        first = text.strip().split("\n\n")[0]
-        assert first.rstrip().endswith("."), path
+@pytest.mark.parametrize("path", list(all_verbs()), ids=" ".join)
+def test_every_verb_says_in_a_sentence_what_it_does(path: tuple[str, ...]) -> None:
+    """The first paragraph of each help text is one or two whole sentences."""
+    first = (command_of(path).help or "").strip().split("\n\n")[0]
+    assert first[:1].isupper()
+    assert first.rstrip().endswith(".")
 
 
 def test_a_verb_that_is_not_there_is_usage_and_the_nearest_is_told(type_in: Callable[..., Said]) -> None:
@@ -140,7 +138,14 @@ def test_help_imports_no_verb() -> None:
     env = {**os.environ, "PYTHONPATH": str(_SOURCE)}
     done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
     loaded, count = done.stderr.splitlines()
-    assert loaded.split() == ["mvm", "mvm.cli", "mvm.cli.conduct", "mvm.cli.printing", "mvm.cli.verbs", "mvm.errors"]
+    assert loaded.split() == [
+        "mvm",
+        "mvm.cli",
+        "mvm.cli.conduct",
+        "mvm.cli.printing",
+        "mvm.cli.verbs",
+        "mvm.errors",
+    ]
     assert int(count) < 140, "SPEC's bar for --help (60 ms) is held by the count of modules"
 
 

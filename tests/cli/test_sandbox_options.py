@@ -41,7 +41,7 @@ def grants(said: Said) -> list[str]:
         (["run", "--policy", "absent.toml", "--", "true"], 64, "absent.toml"),
         (["run", "--network-allow", "*.example.com:443", "--", "true"], 65, "[wildcard-host]"),
         (["run", "--network-allow", "10.0.0.0/8:443", "--", "true"], 65, "[cidr]"),
-        (["run", "--network-allow", "https://a.example/", "--", "true"], 65, "[url]"),
+        (["run", "--network-allow", "https://a.example/", "--", "true"], 65, "[url-host]"),
         (["run", "--network-allow", "a.example", "--", "true"], 65, "[missing-port]"),
         (["run", "--network-allow", "a.example:443", "--dns", "none", "--", "true"], 65, "[dns-none]"),
         (["run", "--dns", "resolver=a.example", "--", "true"], 65, "[resolver-name]"),
@@ -52,7 +52,11 @@ def grants(said: Said) -> list[str]:
         (["run", "--image", "oci:alpine", "--", "true"], 69, "oci:alpine"),
         (["run", "--flake", ".", "--", "true"], 69, "flake"),
         (["run", "--profile", "browser", "--", "true"], 69, "browser"),
-        (["run", "--capability", "web_fetch", "--capabilities", "tools.json", "--", "true"], 69, "capability"),
+        (
+            ["run", "--capability", "web_fetch", "--capabilities", "tools.json", "--", "true"],
+            69,
+            "capability",
+        ),
     ],
     ids=lambda value: " ".join(value[1:-2]) if isinstance(value, list) else None,
 )
@@ -91,7 +95,9 @@ def test_a_refusal_is_a_json_object_too(
 
 def test_every_finding_of_a_refusal_is_in_the_object(type_in: Callable[..., Said]) -> None:
     """Two wrong grants are two findings, each with code, path and hint."""
-    said = type_in("run", "--json", "--network-allow", "*.a.example:443", "--network-allow", "b", "--", "true")
+    said = type_in(
+        "run", "--json", "--network-allow", "*.a.example:443", "--network-allow", "b", "--", "true"
+    )
     findings = said.expect(65).json["findings"]
     assert [finding["code"] for finding in findings] == ["wildcard-host", "missing-port"]
     assert all(finding["path"] == "--network-allow" and finding["hint"] for finding in findings)
@@ -112,7 +118,7 @@ def test_a_double_dash_ends_the_options(type_in: Callable[..., Said]) -> None:
 def test_the_policy_file_is_found_upwards_to_the_repository(
     type_in: Callable[..., Said], project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """mvm.toml beside .git counts in a directory below; without a repository, only the directory's own does."""
+    """mvm.toml beside .git counts in a directory below; without a repository, only the directory's own."""
     (project / "mvm.toml").write_text(_BRIDGE + 'allow = [{host = "b.example", port = 443}]\n')
     below = project / "deep" / "down"
     below.mkdir(parents=True)
@@ -130,7 +136,9 @@ def test_a_file_that_is_named_stands_in_place_of_the_one_found(
     (project / "other.json").write_text(
         '{"network": {"mode": "bridge", "dns": "system", "allow": [{"host": "c.example", "port": 443}]}}'
     )
-    assert grants(type_in("run", "--policy", "other.json", "--dry-run", "--json", "--", "true")) == ["c.example"]
+    assert grants(type_in("run", "--policy", "other.json", "--dry-run", "--json", "--", "true")) == [
+        "c.example"
+    ]
 
 
 def test_flags_add_to_the_file(type_in: Callable[..., Said], project: Path) -> None:

@@ -6,7 +6,7 @@ Known hole: only the directories that mvm itself uses are examined, not those ab
 
     STATE/            0700
       keys/           the signing key (`audit.keys`)
-      runs/RUN/       0700, log.jsonl, seal.json (`audit.log`)
+      runs/RUN/       0700, log.jsonl, seal.json (`audit.log`), console.log (`supervisor.streams`)
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 RUNS = "runs"
 LOG_FILE = "log.jsonl"
 SEAL_FILE = "seal.json"
+CONSOLE_FILE = "console.log"
 
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -113,9 +114,9 @@ def open_private(path: str, *, below: int | None = None) -> int:
 
 
 def _make(path: str, below: int | None) -> None:
-    if below is None and (parent := os.path.dirname(path)) not in ("", "/"):  # noqa: PTH120  pathlib costs 4 ms
+    if below is None and (parent := os.path.dirname(path)) not in ("", "/"):  # pathlib costs 4 ms
         try:
-            os.mkdir(path, 0o700)  # noqa: PTH102
+            os.mkdir(path, 0o700)
         except FileExistsError:
             return
         except FileNotFoundError:
@@ -157,6 +158,11 @@ class Run:
         """The path of its log."""
         return f"{self.directory}/{LOG_FILE}"
 
+    @property
+    def console(self) -> str:
+        """The path of its console output, which is kept where it ran detached."""
+        return f"{self.directory}/{CONSOLE_FILE}"
+
 
 def list_runs(directory: str) -> tuple[Run, ...]:
     """List the runs, oldest first; a state directory that is not there has none.
@@ -169,7 +175,7 @@ def list_runs(directory: str) -> tuple[Run, ...]:
     """
     runs = f"{directory}/{RUNS}"
     try:
-        names = sorted(filter(is_run_id, os.listdir(runs)))  # noqa: PTH208  pathlib costs 4 ms
+        names = sorted(filter(is_run_id, os.listdir(runs)))  # pathlib costs 4 ms
     except FileNotFoundError:
         return ()
     except OSError as error:
@@ -213,7 +219,7 @@ def _run_at(directory: str, run: str) -> Run:
 
 def _name_in(log: str) -> str:
     """Read the name from the first line; what is wrong with a log is for `audit.chain` to say."""
-    import json  # noqa: PLC0415  only listing reads JSON
+    import json  # only listing reads JSON
 
     try:
         file = os.open(log, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -30,10 +30,9 @@ def command(name: str, *, follow: bool) -> None:
     Of a name that was used several times it is the newest run's; a run id names an older one.
     """
     from mvm.audit.state import find_run, state_directory
-    from mvm.supervisor.daemon import console_path
 
     run = find_run(state_directory(os.environ), name)
-    path = console_path(os.environ, run.id)
+    path = run.console
     if not os.path.exists(path):
         raise UsageError(
             f"there is no console output of {name!r}",

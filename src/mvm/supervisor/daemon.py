@@ -12,7 +12,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from mvm import errors
-from mvm.audit.state import RUNS, state_directory
+from mvm.audit.state import CONSOLE_FILE, RUNS, state_directory
 from mvm.gateway.loop import READ
 from mvm.supervisor.prepare import prepare
 from mvm.supervisor.process import Supervisor
@@ -24,13 +24,10 @@ if TYPE_CHECKING:
 
     from mvm.supervisor.request import Request
 
-CONSOLE = "console.log"
-"""The file of a run's directory that holds its console output."""
-
 
 def console_path(environ: Mapping[str, str], run: str) -> str:
     """Where the console output of a run is kept."""
-    return f"{state_directory(environ)}/{RUNS}/{run}/{CONSOLE}"
+    return f"{state_directory(environ)}/{RUNS}/{run}/{CONSOLE_FILE}"
 
 
 def start_detached(request: Request, environ: Mapping[str, str], cwd: str) -> dict[str, str]:
