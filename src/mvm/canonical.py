@@ -57,7 +57,7 @@ def digest_of_bytes(data: bytes) -> str:
     return DIGEST_PREFIX + sha256(data).hexdigest()
 
 
-def _text(value: object) -> str:  # noqa: PLR0911  one line per JSON type reads best
+def _text(value: object) -> str:  # one line per JSON type reads best
     if isinstance(value, str):
         return quote(value)
     if value is None:

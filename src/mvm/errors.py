@@ -72,7 +72,9 @@ class PolicyRefused(MvmError):
     def __init__(self, findings: Sequence[Finding]) -> None:
         self.findings = tuple(findings)
         first = self.findings[0]
-        lines = [f"{f.source + ': ' if f.source else ''}{f.path}: {f.message} [{f.code}]" for f in self.findings]
+        lines = [
+            f"{f.source + ': ' if f.source else ''}{f.path}: {f.message} [{f.code}]" for f in self.findings
+        ]
         super().__init__("\n".join(lines), hint=first.hint)
 
 

@@ -66,7 +66,7 @@ def test_every_removal_insertion_and_swap_of_bytes_is_detected(data: bytes, key:
     for place in range(len(data)):
         changes = [data[:place] + data[place + 1 :], data[:place] + data[place : place + 1] + data[place:]]
         pair = data[place : place + 2]
-        if len(set(pair)) == 2:  # noqa: PLR2004  two different bytes
+        if len(set(pair)) == 2:  # two different bytes
             changes.append(data[:place] + pair[::-1] + data[place + 2 :])
         for changed in changes:
             verdict = judge(changed, key)

@@ -37,7 +37,7 @@ def test_the_files_are_ones_own(state: str, run: str) -> None:
     finally:
         os.umask(before)
     modes = {path: stat.S_IMODE(path.lstat().st_mode) for path in Path(state).rglob("*")}
-    assert len(modes) == 9  # noqa: PLR2004  five directories, two keys, log and seal
+    assert len(modes) == 9  # five directories, two keys, log and seal
     assert all(mode == (0o700 if path.is_dir() else 0o600) for path, mode in modes.items()), modes
 
 
@@ -52,7 +52,7 @@ def test_a_record_is_in_the_file_when_append_returns(state: str, run: str) -> No
         assert json.loads(first)["time"] == "2025-01-31T23:59:59.000001Z"
         verdict = verdict_on(log.path, run=run)
         assert (verdict.sound, verdict.records, verdict.head) == (True, 2, log.head)
-        assert log.records == 2  # noqa: PLR2004
+        assert log.records == 2
 
 
 def test_append_is_one_write(state: str, run: str, tmp_path: Path) -> None:
@@ -70,16 +70,16 @@ def test_append_is_one_write(state: str, run: str, tmp_path: Path) -> None:
         pytest.skip("strace is not installed")
     assert done.returncode == 0, done.stderr
     lines = trace.read_text().splitlines()
-    assert sum("write(" in line for line in lines) == 50  # noqa: PLR2004
+    assert sum("write(" in line for line in lines) == 50
     (opened,) = [line for line in lines if '"log.jsonl"' in line]
     assert all(flag in opened for flag in ("O_APPEND", "O_EXCL", "O_NOFOLLOW", "O_CLOEXEC", "0600"))
 
 
 def python(program: str, *arguments: str) -> list[str]:
     """Give the command that runs a program with this interpreter and this source tree."""
-    import sys  # noqa: PLC0415
+    import sys
 
-    import mvm  # noqa: PLC0415
+    import mvm
 
     source = str(Path(mvm.__file__).parent.parent)
     return [sys.executable, "-c", f"import sys; sys.path.insert(0, {source!r})\n{program}", *arguments]
@@ -99,7 +99,7 @@ def test_a_refused_record_writes_nothing(state: str, run: str) -> None:
                 log.append(kind, **fields)
         assert Path(log.path).stat().st_size == size
         log.append("run.ended")
-        assert verdict_on(log.path).records == 2  # noqa: PLR2004
+        assert verdict_on(log.path).records == 2
 
 
 def test_one_run_has_one_log(state: str, run: str) -> None:

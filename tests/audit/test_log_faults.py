@@ -89,7 +89,7 @@ def test_a_full_disk_stops_the_record(tmp_path: Path, run: str) -> None:
     done = mounted("size=32k", tmp_path, python(UNTIL_FAILURE, f"{tmp_path}/state", run, "0"))
     assert done.returncode == 0, done.stderr
     promised, lines, whole, first, second = done.stdout.strip().split("|")
-    assert int(promised) == int(lines) > 10  # noqa: PLR2004
+    assert int(promised) == int(lines) > 10
     assert whole == "True"
     assert "No space left" in first or "bytes could be written" in first
     assert "nothing more can be recorded" in second
@@ -116,7 +116,7 @@ def test_a_device_that_is_full_at_once(run: str) -> None:
     with Log(run=run, path="/dev/full", directory=directory, file=file, clock=time.time_ns) as log:
         with pytest.raises(AuditError, match="No space left") as caught:
             log.append("run.started")
-        assert caught.value.exit_code == 74  # noqa: PLR2004  EX_IOERR
+        assert caught.value.exit_code == 74  # EX_IOERR
         assert isinstance(caught.value.__cause__, OSError)
         for _ in range(3):
             with pytest.raises(AuditError, match="nothing more can be recorded"):
@@ -176,7 +176,7 @@ def test_a_directory_without_the_right_to_write(state: str, run: str) -> None:
 
 
 def test_a_second_writer_is_noticed(log: Log) -> None:
-    """When anything else has written to the file, the next append raises, and verification names that line."""
+    """When anything else has written to the file, the next append raises; verification names that line."""
     with Path(log.path).open("ab") as other:
         other.write(Path(log.path).read_bytes())
     with pytest.raises(AuditError, match="something else writes"):
@@ -207,7 +207,7 @@ def test_a_truncated_log_is_noticed(log: Log) -> None:
 def test_an_interrupted_append_leaves_the_log_failed(log: Log) -> None:
     """An exception out of a signal handler, at whatever moment, never lets a chain with a fork go on."""
 
-    class Interruption(Exception):  # noqa: N818  it is no error
+    class Interruption(Exception):  # it is no error
         """Raised by the handler."""
 
     def interrupt(_signal: int, _frame: object) -> None:
@@ -247,7 +247,7 @@ def test_a_record_made_inside_a_record_is_refused(state: str, run: str) -> None:
     with Log.create(state, run, clock=clock) as own:
         own.append("run.started")
         own.append("run.ended")
-        assert len(inner) == 2  # noqa: PLR2004
+        assert len(inner) == 2
         assert all("not finished" in message for message in inner)
         assert (verdict_on(own.path).sound, verdict_on(own.path).records) == (True, 2)
 
@@ -272,10 +272,10 @@ def test_killed_at_any_moment(tmp_path: Path, run: str) -> None:
         results, status = verify_runs(state, [run], key=None)
         verdict = results[0].verdict
         assert (verdict.sound, verdict.sealed, status) == (True, False, 0)
-        assert verify_runs(state, [], key=None, sealed=True)[1] == 65  # noqa: PLR2004
+        assert verify_runs(state, [], key=None, sealed=True)[1] == 65
         assert verdict.records == Path(f"{state}/runs/{run}/log.jsonl").read_bytes().count(b"\n")
         counts.add(verdict.records)
-    assert len(counts) > 3  # noqa: PLR2004  they were different moments
+    assert len(counts) > 3  # they were different moments
 
 
 def test_killed_while_sealing(tmp_path: Path, run: str) -> None:

@@ -167,7 +167,7 @@ def test_only_objects_are_records(value: object) -> None:
 
 @given(st.binary(max_size=300))
 def test_any_name_off_the_wire_can_be_recorded(raw: bytes) -> None:
-    """Whatever bytes a query asks for, its spelling is taken by every field for a name, and is plain ASCII."""
+    """Whatever bytes a query asks for, every field for a name takes its spelling, which is plain ASCII."""
     name = spell_name(raw)
     record = record_of("dns.denied", host=name, reason="host-not-granted", layer="dns", count=1)
     assert name.isascii()

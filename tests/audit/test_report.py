@@ -102,7 +102,7 @@ def test_records_are_shown_by_kind(sealed_log: str) -> None:
 
 
 def test_following_a_log(state: str, run: str) -> None:
-    """Following gives each record once its line is whole, waits when there is no more, and ends at the seal."""
+    """Following gives each record once its line is whole, waits where there is no more, ends at the seal."""
     with Log.create(state, run) as log:
         pending: list[Callable[[], object]] = [
             lambda: log.append("run.started"),
@@ -140,7 +140,7 @@ def test_following_stops_when_told(sealed_log: str, tmp_path: Path) -> None:
     log = tmp_path / "unsealed"
     log.write_bytes(b"".join(Path(sealed_log).read_bytes().splitlines(keepends=True)[:-1]))
     answers = [True, True, False]
-    assert len(list(follow_records(str(log), wait=lambda: answers.pop(0)))) == 4  # noqa: PLR2004
+    assert len(list(follow_records(str(log), wait=lambda: answers.pop(0)))) == 4
     assert answers == []
 
 

@@ -25,8 +25,8 @@ def test_words_of_taste_pass_and_everything_else_stays(home: Home) -> None:
     }
     dropped = {
         "GITHUB_TOKEN": "x", "AWS_SECRET_ACCESS_KEY": "x", "OPENAI_API_KEY": "x", "HTTPS_PROXY": "x",
-        "https_proxy": "x", "SSH_AUTH_SOCK": "/run/x", "TMPDIR": "/x", "XDG_RUNTIME_DIR": "/run/user/1000", "LD_PRELOAD": "x",
-        "PYTHONPATH": "/x", "DBUS_SESSION_BUS_ADDRESS": "x", "LCX": "x",
+        "https_proxy": "x", "SSH_AUTH_SOCK": "/run/x", "TMPDIR": "/x", "LD_PRELOAD": "x",
+        "XDG_RUNTIME_DIR": "/run/user/1000", "PYTHONPATH": "/x", "DBUS_SESSION_BUS_ADDRESS": "x", "LCX": "x",
     }  # fmt: skip
     environ = home.view(environ={**kept, **dropped}).environ
     path = environ.pop("PATH")

@@ -87,7 +87,7 @@ def test_what_is_not_the_worlds_to_read_is_covered(etc: str) -> None:
 
 @pytest.mark.parametrize("there", [True, False])
 def test_a_resolver_file_that_is_a_link_appears_where_it_leads(etc: str, *, there: bool) -> None:
-    """That of systemd-resolved lies in /run: the sandbox's own /run gets it, be the host's there now or not."""
+    """That of systemd-resolved lies in /run: the sandbox's own gets it, be the host's there now or not."""
     run = os.path.dirname(etc) + "/run"
     os.unlink(f"{etc}/resolv.conf")
     os.symlink("../run/resolve/stub-resolv.conf", f"{etc}/resolv.conf")

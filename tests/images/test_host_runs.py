@@ -54,7 +54,7 @@ def _words(entry: object, files: list[IO[bytes]]) -> list[str]:
         case Link():
             return ["--symlink", entry.to, entry.target]
         case File():
-            file = TemporaryFile()
+            file = TemporaryFile()  # noqa: SIM115  whoever asked closes it
             file.write(entry.content)
             file.seek(0)
             files.append(file)

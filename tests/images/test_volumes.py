@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mvm.errors import PolicyRefused
-from mvm.plan.view import Bind, File, Tmpfs
 from mvm.images.volumes import mount_warnings, parse_volume, parse_workspace
+from mvm.plan.view import Bind, File, Tmpfs
 
 if TYPE_CHECKING:
     from pathlib import Path

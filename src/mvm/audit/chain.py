@@ -129,7 +129,7 @@ def verify_lines(
         try:
             if sealed:
                 msg = "something follows the seal"
-                raise ValueError(msg)  # noqa: TRY301  one handler names the line for every reason
+                raise ValueError(msg)  # one handler names the line for every reason
             record = _read_line(line)
             _check_place(record, seq=records + 1, prev=head, run=run)
             if record["kind"] == Kind.AUDIT_SEALED:
@@ -181,7 +181,7 @@ def _unsealed(records: int, head: str, *, torn: int, seal: bytes | None) -> Verd
 
 
 def _read_line(line: bytes) -> dict[str, object]:
-    import json  # noqa: PLC0415  only verification reads JSON
+    import json  # only verification reads JSON
 
     if not line.endswith(b"\n") or len(line) > LONGEST_LINE:
         msg = "it is longer than any record, or has no end"

@@ -1,7 +1,7 @@
 """What was denied in a run, each distinct denial once, with its count and what would have allowed it.
 
 Owns the object `mvm.denial/1` (SPEC section 2) and the merging of equal ones. Pure: the time and the
-remedy are handed in (`policy.decide` and `policy.explain` know what would have helped). Must never
+remedy are handed in (`policy.explain` knows what would have helped). Must never
 lose a count, and must never grow without bound: after `MOST_DISTINCT` different denials (a port scan,
 a tunnel of query names) the rest are merged per layer and reason, without host, address and port.
 """
@@ -12,37 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mvm.audit.record import Kind
-from mvm.terms import Layer, RemedyKind
+from mvm.terms import Layer
 
 if TYPE_CHECKING:
+    from mvm.policy.explain import Remedy
     from mvm.terms import Protocol, Reason
 
 MOST_DISTINCT = 4096
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remedy:
-    """What would have allowed a denied act.
-
-    Attributes:
-        kind: what to do; `never` for metadata and loopback addresses.
-        text: the same in a sentence.
-        flag: the exact flag of `mvmctl run` (`--network-allow api.example:443`), or None.
-    """
-
-    kind: RemedyKind
-    text: str
-    flag: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse a flag that would open what must never be opened."""
-        if self.kind is RemedyKind.NEVER and self.flag is not None:
-            msg = "what is never allowed has no flag that allows it"
-            raise ValueError(msg)
-
-    def to_json(self) -> dict[str, object]:
-        """Give the object `remedy` of `mvm.denial/1`."""
-        return {"kind": str(self.kind), "text": self.text, "flag": self.flag}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +110,14 @@ class DenialLedger:
         """Count one denied act, or several equal ones.
 
         Args:
-            time, layer, reason, remedy, host, address, port, protocol: as in `Denial`. Equal are those that
-                agree in all but time and remedy; the first one's time and remedy stay.
+            time: as in `Denial`; of equal denials the first one's time and remedy stay.
+            layer: as in `Denial`. Equal are those that agree in all but time and remedy.
+            reason: as in `Denial`.
+            remedy: as in `Denial`.
+            host: as in `Denial`.
+            address: as in `Denial`.
+            port: as in `Denial`.
+            protocol: as in `Denial`.
             count: how many, at least 1 (the kernel's reports come with counts).
 
         Returns:

@@ -39,7 +39,7 @@ class SigningKey:
     __slots__ = ("_key", "identity", "public")
 
     def __init__(self, secret: bytes) -> None:
-        from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415  7 ms
+        from cryptography.hazmat.primitives.asymmetric import ed25519  # 7 ms
 
         self._key: Ed25519PrivateKey = ed25519.Ed25519PrivateKey.from_private_bytes(secret)
         self.public = self._key.public_key().public_bytes_raw()
@@ -56,14 +56,14 @@ class PublicKey:
     __slots__ = ("_key", "identity")
 
     def __init__(self, raw: bytes) -> None:
-        from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415  7 ms
+        from cryptography.hazmat.primitives.asymmetric import ed25519  # 7 ms
 
         self._key: Ed25519PublicKey = ed25519.Ed25519PublicKey.from_public_bytes(raw)
         self.identity = digest_of_bytes(raw)
 
     def verify(self, message: bytes, signature: bytes) -> bool:
         """Tell whether the signature is this key's over the message (RFC 8032 section 5.1.7)."""
-        from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+        from cryptography.exceptions import InvalidSignature
 
         try:
             self._key.verify(signature, message)

@@ -165,7 +165,7 @@ def _whole_lines(path: str, wait: Callable[[], bool]) -> Iterator[bytes]:
 
 
 def _parse(line: bytes, path: str, number: int) -> dict[str, object]:
-    import json  # noqa: PLC0415  only reading needs it
+    import json  # only reading needs it
 
     try:
         record = json.loads(line)

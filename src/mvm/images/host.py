@@ -17,8 +17,8 @@ from mvm.images.etc import Identity, add_etc, cover_private, generated_files
 from mvm.images.toolchains import add_tools, path_entries
 from mvm.images.trace import lies_in, plain
 from mvm.images.tree import Tree
-from mvm.plan.view import Bind, View
 from mvm.images.volumes import PSEUDO, SYSTEM, mount_warnings
+from mvm.plan.view import Bind, View
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ _MIB = 1 << 20
 _MAX_NAME = 32  # useradd(8)
 
 
-def host_view(  # noqa: PLR0913 - each is a fact of its own, given by name
+def host_view(  # each is a fact of its own, given by name
     *,
     environ: Mapping[str, str],
     home: str,

@@ -4,10 +4,10 @@ Owns which directories a sandbox must see for `python3` inside to be the python3
 finds. Must never walk a tree, run a tool, or show a directory in which people keep keys and tokens.
 
 A directory of PATH is asked, in this order: does it belong to a virtual environment? (Then its base
-interpreter comes too.) To a tool's own prefix, known by a mark (`lib/node_modules`, `conda-meta`, ...)? Then
-that prefix is seen, whole. To a manager of versions, whose shims choose among them? Then those parts of it that
-it reads. Otherwise only the directory, the `lib` beside it, and each program that a link in it leads to, by the
-same questions.
+interpreter comes too.) To a tool's own prefix, known by a mark (`lib/node_modules`, `conda-meta`, ...)?
+Then that prefix is seen, whole. To a manager of versions, whose shims choose among them? Then those parts
+of it that it reads. Otherwise only the directory, the `lib` beside it, and each program that a link in it
+leads to, by the same questions.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import os
 from typing import TYPE_CHECKING
 
 from mvm.images.trace import lies_in
-from mvm.plan.view import Bind
 from mvm.images.volumes import PSEUDO
+from mvm.plan.view import Bind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -237,7 +237,7 @@ class _Finder:
 
     def _may_show(self, path: str) -> bool:
         """Return whether a real path may be shown because PATH leads to it."""
-        if path.count("/") < 2 or path in _TOO_BROAD or os.path.dirname(path) == "/run/user":  # noqa: PLR2004
+        if path.count("/") < 2 or path in _TOO_BROAD or os.path.dirname(path) == "/run/user":
             return False  # /tmp, /run, /home and the like: others' sockets and files
         return self._may_pass(path) and not any(lies_in(path, kept) for kept in PSEUDO)
 

@@ -48,6 +48,12 @@ class Remedy:
     text: str
     flag: str | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a flag that would open what must never be opened."""
+        if self.kind is RemedyKind.NEVER and self.flag is not None:
+            msg = "what is never allowed has no flag that allows it"
+            raise ValueError(msg)
+
     def to_json(self) -> dict[str, object]:
         """Give the object `remedy` of `mvm.denial/1` (SPEC section 2)."""
         return {"kind": str(self.kind), "text": self.text, "flag": self.flag}

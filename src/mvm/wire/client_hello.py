@@ -85,7 +85,7 @@ def _read_message(data: bytes) -> tuple[bytes, int] | None:
     have = len(data)
     if have and data[0] != _HANDSHAKE:
         raise NotTls("no TLS handshake record")
-    if have > 1 and data[1] != 3:  # noqa: PLR2004 - the major version of SSL 3.0 and of every TLS
+    if have > 1 and data[1] != 3:  # the major version of SSL 3.0 and of every TLS
         raise NotTls("no TLS handshake record")
     message, start = b"", 0
     for count in range(1, MAX_RECORDS + 1):
@@ -123,13 +123,13 @@ def _find_record_end(data: bytes, start: int) -> int | None:
 def _read_hello(hello: bytes, size: int) -> ClientHello:
     """The fixed part, then the extensions. IndexError stands for a length that points past the end."""
     whole = len(hello)
-    if whole < 38 or hello[4] != 3:  # noqa: PLR2004 - header, version and random; major version
+    if whole < 38 or hello[4] != 3:  # header, version and random; major version
         raise Malformed("ClientHello: too short, or of an unknown version")
-    if hello[38] > 32:  # noqa: PLR2004 - RFC 8446: legacy_session_id<0..32>
+    if hello[38] > 32:  # RFC 8446: legacy_session_id<0..32>
         raise Malformed("ClientHello: session id longer than 32")
     at = 39 + hello[38]
     ciphers = hello[at] << 8 | hello[at + 1]
-    if ciphers < 2 or ciphers & 1:  # noqa: PLR2004 - cipher_suites<2..2^16-2>
+    if ciphers < 2 or ciphers & 1:  # cipher_suites<2..2^16-2>
         raise Malformed("ClientHello: cipher suites of an odd length")
     at += 2 + ciphers
     if not hello[at]:
@@ -169,7 +169,7 @@ def _read_extensions(hello: bytes, at: int, end: int, size: int) -> ClientHello:
 def _read_server_name(body: bytes) -> bytes:
     """Exactly one entry, of type host_name, that is nothing but a host name (RFC 6066 section 3)."""
     have = len(body)
-    if have < 6 or (body[0] << 8 | body[1]) != have - 2 or body[2]:  # noqa: PLR2004 - lengths, type, one byte
+    if have < 6 or (body[0] << 8 | body[1]) != have - 2 or body[2]:  # lengths, type, one byte
         raise Malformed("SNI: not a list of one host name")
     if (body[3] << 8 | body[4]) != have - 5:
         raise Malformed("SNI: not exactly one name")
@@ -182,7 +182,7 @@ def _read_server_name(body: bytes) -> bytes:
 def _read_alpn(body: bytes) -> tuple[bytes, ...]:
     """The protocol names of RFC 7301, none of them empty."""
     have = len(body)
-    if have < 4 or (body[0] << 8 | body[1]) != have - 2:  # noqa: PLR2004 - two lengths and one byte
+    if have < 4 or (body[0] << 8 | body[1]) != have - 2:  # two lengths and one byte
         raise Malformed("ALPN: lengths disagree")
     names: list[bytes] = []
     at = 2

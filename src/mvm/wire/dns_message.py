@@ -172,7 +172,7 @@ def _read_additional(data: bytes, at: int, count: int) -> tuple[int | None, int]
     return edns, version
 
 
-def build_reply(  # noqa: PLR0913 - a message has this many independent parts
+def build_reply(  # a message has this many independent parts
     query: Query,
     *,
     over_tcp: bool,

@@ -272,7 +272,7 @@ def _read_authority(text: bytes) -> tuple[bytes, int | None]:
     if port is not None and port > _MAX_PORT:
         raise Malformed("HTTP: no usable Host")
     if host.startswith(b"["):
-        from ipaddress import IPv6Address  # noqa: PLC0415 - rare, and every start would pay for it
+        from ipaddress import IPv6Address  # rare, and every start would pay for it
 
         try:
             return b"[%s]" % str(IPv6Address(host[1:-1].decode())).encode(), port

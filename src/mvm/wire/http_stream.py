@@ -269,7 +269,7 @@ class RequestStream:
         edge = buffer[at : at + 2]
         if not b"\r\n".startswith(edge):
             raise Malformed("HTTP: a chunk longer than its size")
-        if len(edge) < 2:  # noqa: PLR2004 - CR LF
+        if len(edge) < 2:  # CR LF
             return None
         self._state = _State.SIZE
         return at + 2

@@ -11,7 +11,7 @@ import contextlib
 import struct
 from collections import Counter
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, assert_never
 
 from tests.support.answers import Answer
 
@@ -121,6 +121,8 @@ class Names:
                 told = [_pointing_at_itself(question)]
             case "plain":
                 told = [true]
+            case _:
+                assert_never(answer.manner)
         return told
 
     def _records(self, question: Question, answer: Answer) -> list[bytes]:
