@@ -142,6 +142,13 @@ GROUPS = (
         """,
     ),
     Group(
+        ALLOWED,
+        "The kernel's own, where the host's root traces a function: refusing them kills the program.",
+        """
+        uretprobe:335:- uprobe:336:-
+        """,
+    ),
+    Group(
         RULED,
         "Allowed or refused by their arguments (`_RULES`).",
         """
