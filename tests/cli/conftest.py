@@ -14,8 +14,10 @@ import pytest
 from mvm.cli.conduct import conduct
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from tests.support.mvmctl import Mvmctl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +37,6 @@ class Said:
         """Return this, if it ended so. Raises AssertionError with everything it said."""
         assert self.status == status, f"status {self.status}\nstdout: {self.output}\nstderr: {self.errors}"
         return self
-
-
-TypeIn = "Callable[..., Said]"
 
 
 @pytest.fixture
@@ -65,3 +64,14 @@ def type_in(project: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., S
         return Said(status=status, output=said.out, errors=said.err)
 
     return typed
+
+
+@pytest.fixture
+def up(mvmctl: Mvmctl) -> Iterator[Callable[..., str]]:
+    """Start a detached sandbox; gives its name. What still runs at the end of the test is stopped."""
+
+    def start(*words: str) -> str:
+        return mvmctl("up", "-d", *words).expect(0).stdout.strip()
+
+    yield start
+    mvmctl("down", "--all", "--time", "0").expect(0)

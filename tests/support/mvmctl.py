@@ -163,7 +163,7 @@ class Mvmctl:
     def __init__(self, directory: Path, *, command: Sequence[str] | None = None) -> None:
         """Make the three directories in `directory`, whose path must be short: UNIX sockets go there."""
         chosen = os.environ.get(_COMMAND_VARIABLE)
-        self._command = command or (shlex.split(chosen) if chosen else [sys.executable, "-m", "mvm.cli"])
+        self.command = command or (shlex.split(chosen) if chosen else [sys.executable, "-m", "mvm.cli"])
         self.state, self.runtime, self.temporary = (directory / name for name in ("state", "run", "tmp"))
         for made in (self.state, self.runtime, self.temporary):
             made.mkdir(mode=0o700)
@@ -185,7 +185,7 @@ class Mvmctl:
 
     def start(self, *words: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Running:
         """Start it and come back at once; what still runs at the end of the test is killed."""
-        running = Running([*self._command, *words], env={**self._environment(), **(env or {})}, cwd=cwd)
+        running = Running([*self.command, *words], env={**self.environment(), **(env or {})}, cwd=cwd)
         self._running.append(running)
         return running
 
@@ -194,7 +194,8 @@ class Mvmctl:
         for running in self._running:
             running.close()
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """The variables it runs with."""
         path = os.pathsep.join(filter(None, [str(_SOURCE), os.environ.get("PYTHONPATH")]))
         own = {
             "MVM_STATE_DIR": str(self.state),
