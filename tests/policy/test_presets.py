@@ -69,10 +69,10 @@ def test_tls_is_required_wherever_the_url_is_https() -> None:
     assert expand(Preset.REGISTRIES, (both,))[0].tls is Tls.AUTO
 
 
-def test_private_addresses_only_for_configured_hosts() -> None:
-    """A mirror that this machine names may be at a private address; a tool's public default may not."""
-    _, index, mirror = expand(Preset.REGISTRIES, ALL)
-    assert (index.private, mirror.private) == (False, True)
+def test_a_registry_may_be_at_a_private_address() -> None:
+    """A mirror is, and so is a public name that a company's name server answers for; other hosts may not be."""
+    assert all(grant.private for grant in expand(Preset.REGISTRIES, ALL))
+    assert not any(grant.private for grant in expand(Preset.AGENT, ALL))
 
 
 def test_agent_is_sources_and_models_whatever_was_discovered() -> None:

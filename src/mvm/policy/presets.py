@@ -88,9 +88,7 @@ class RegistryHost:
         port: 1 to 65535, from the URL or else from its scheme.
         scheme: `https` or `http`.
         source: the file, variable or constant that names it, for people.
-        configured: named by this machine's configuration, not the tool's own public default. Only such
-            a host may resolve to a private address: a company's mirror usually does, and a public
-            registry never should.
+        configured: named by this machine's configuration, not the tool's own public default.
     """
 
     host: Host
@@ -171,7 +169,9 @@ def _of_registries(preset: Preset, discovered: Sequence[Discovery]) -> list[Gran
                 host=hosts[0].host,
                 port=hosts[0].port,
                 tls=Tls.REQUIRE if all(found.scheme == "https" for found in hosts) else Tls.AUTO,
-                private=any(found.configured for found in hosts),
+                # A company's mirror has a private address, be it by a name of its own or because the company's
+                # name server answers for the public one. Metadata services stay closed (`decide.admit`).
+                private=True,
                 reason=f"packages for {', '.join(tools)}",
                 source=f"preset {preset.value}: {'; '.join(sources)}",
             )

@@ -68,6 +68,14 @@ def _tool_to_json(discovery: Discovery) -> dict[str, object]:
         "tool": discovery.tool,
         "present": discovery.present,
         "note": discovery.note,
+        "hosts": [
+            {
+                "host": _place(str(found.host), found.port),
+                "source": found.source,
+                "configured": found.configured,
+            }
+            for found in discovery.hosts
+        ],
         "withheld": [_place(str(found.host), found.port) for found in discovery.withheld],
     }
 
