@@ -158,11 +158,15 @@ def _write(place: str, entry: File) -> None:
 
 
 def _make_directory(target: str) -> None:
+    """Make a directory, and those above it; each belongs to whoever the one it lies in belongs to."""
     _make_parents(target)
     try:
         os.mkdir(_NEW + target, 0o755)
     except FileExistsError:
         return
+    above = os.stat(_NEW + target.rpartition("/")[0])
+    if above.st_uid != os.geteuid():
+        os.chown(_NEW + target, above.st_uid, above.st_gid)
 
 
 def _make_file(target: str) -> None:
