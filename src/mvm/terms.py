@@ -13,6 +13,9 @@ from typing import NamedTuple, NewType
 HostName = NewType("HostName", str)
 """A validated host name: lower case, IDNA 2008 A-labels, no trailing dot (`policy.parse.parse_host`)."""
 
+PORTAL = HostName("policy.mvm.internal")
+"""The name at which a workload reads its own grants and denials."""
+
 Address = IPv4Address | IPv6Address
 """An IP address, never a scoped one."""
 

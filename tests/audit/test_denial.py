@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvm.audit.denial import MOST_DISTINCT, DenialLedger
+from mvm.audit.denial import MOST_DISTINCT, Act, DenialLedger
 from mvm.audit.record import make_record
 from mvm.policy.explain import Remedy
 from mvm.terms import Layer, Protocol, Reason, RemedyKind
@@ -25,16 +25,8 @@ NEVER = Remedy(kind=RemedyKind.NEVER, text="a metadata address is never reachabl
 
 def deny(ledger: DenialLedger, port: int = 443, *, time: str = TIME, count: int = 1) -> tuple[Denial, bool]:
     """Deny a connection to api.example."""
-    return ledger.add(
-        time=time,
-        layer=Layer.TCP,
-        host="api.example",
-        port=port,
-        protocol=Protocol.TCP,
-        reason=Reason.HOST_NOT_GRANTED,
-        remedy=ALLOW,
-        count=count,
-    )
+    act = Act(Layer.TCP, Reason.HOST_NOT_GRANTED, "api.example", None, port, Protocol.TCP)
+    return ledger.add(act, count, lambda: (time, ALLOW))
 
 
 def test_the_object_of_the_specification() -> None:
@@ -77,13 +69,13 @@ def test_recorded_counts_add_up(acts: list[tuple[int, int, bool, bool]]) -> None
         elif new:
             recorded[port] += count
         for taken, repeats in ledger.take_repeats() if take else ():
-            assert taken.port is not None
-            recorded[taken.port] += repeats
+            assert taken.act.port is not None
+            recorded[taken.act.port] += repeats
     for taken, repeats in ledger.take_repeats():
-        assert taken.port is not None
-        recorded[taken.port] += repeats
+        assert taken.act.port is not None
+        recorded[taken.act.port] += repeats
     assert ledger.take_repeats() == ()
-    assert {denial.port: denial.count for denial in ledger.denials} == {
+    assert {denial.act.port: denial.count for denial in ledger.denials} == {
         p: n for p, n in recorded.items() if n
     }
     assert ledger.total == sum(count for _, count, _, _ in acts)
@@ -97,19 +89,31 @@ def test_a_scan_does_not_fill_the_memory() -> None:
         assert new == (port <= MOST_DISTINCT + 1)
     denial, _ = deny(ledger, MOST_DISTINCT + 100)
     assert (len(ledger.denials), ledger.total) == (MOST_DISTINCT + 1, MOST_DISTINCT + 100)
-    assert (denial.host, denial.port, denial.count) == (None, None, 100)
+    assert (denial.act.host, denial.act.port, denial.count) == (None, None, 100)
     known, new = deny(ledger, 7)
-    assert (known.port, known.count, new) == (7, 2, False)
+    assert (known.act.port, known.count, new) == (7, 2, False)
+
+
+def test_only_a_new_denial_is_described() -> None:
+    """Time and remedy are asked for the first time only: repeats of a denied act cost a count."""
+    ledger, asked = DenialLedger(), []
+
+    def describe() -> tuple[str, Remedy]:
+        asked.append(True)
+        return TIME, ALLOW
+
+    for _ in range(3):
+        ledger.add(Act(Layer.TCP, Reason.REVOKED, "api.example"), 1, describe)
+    assert (len(asked), ledger.total) == (1, 3)
 
 
 def test_flags_are_given_once_and_never_for_never() -> None:
     """The flags that would have allowed the denied acts come once each; what is never allowed has none."""
     ledger = DenialLedger()
     deny(ledger)
-    ledger.add(time=TIME, layer=Layer.DNS, host="api.example", reason=Reason.HOST_NOT_GRANTED, remedy=ALLOW)
-    ledger.add(
-        time=TIME, layer=Layer.TCP, address="169.254.169.254", reason=Reason.PRIVATE_ADDRESS, remedy=NEVER
-    )
+    ledger.add(Act(Layer.DNS, Reason.HOST_NOT_GRANTED, "api.example"), 1, lambda: (TIME, ALLOW))
+    metadata = Act(Layer.TCP, Reason.PRIVATE_ADDRESS, address="169.254.169.254")
+    ledger.add(metadata, 1, lambda: (TIME, NEVER))
     assert ledger.flags == (FLAG,)
     with pytest.raises(ValueError, match="never"):
         Remedy(kind=RemedyKind.NEVER, text="", flag=FLAG)
@@ -118,15 +122,8 @@ def test_flags_are_given_once_and_never_for_never() -> None:
 @pytest.mark.parametrize("layer", Layer)
 def test_every_denial_can_be_recorded(layer: Layer) -> None:
     """Any layer's denial is a record that the table takes: a name's dns.denied, others flow.denied."""
-    denial, _ = DenialLedger().add(
-        time=TIME,
-        layer=layer,
-        host="a.example",
-        address="2001:db8::1",
-        reason=Reason.MALFORMED,
-        remedy=NEVER,
-        port=1,
-    )
+    act = Act(layer, Reason.MALFORMED, "a.example", "2001:db8::1", 1)
+    denial, _ = DenialLedger().add(act, 1, lambda: (TIME, NEVER))
     kind, fields = denial.to_record(3)
     record = make_record(kind, fields, seq=1, time=TIME, run="0" * 26)
     assert record["kind"] == ("dns.denied" if layer is Layer.DNS else "flow.denied")

@@ -1,0 +1,1 @@
+"""The gateway: its pure half as functions, the rest against doors in the fake internet."""

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvm.gateway.resolver import POLICY_NAME, TTL, Exchange, answer
-from mvm.terms import Reason
+from mvm.gateway.resolver import TTL, Exchange, answer
+from mvm.terms import PORTAL, Reason
 from mvm.wire.dns_message import AAAA, A, Rcode, build_query, read_answer
 from tests.wire.vectors import load, name_of
 
@@ -20,14 +20,19 @@ V4, V6 = ip_address("198.18.0.7"), ip_address("fd00:6d76:6d::7")
 GRANTED: dict[str, tuple[bytes | None, bytes | None]] = {
     "api.example": (V4.packed, V6.packed),
     "four.example": (V4.packed, None),
-    POLICY_NAME: (V4.packed, V6.packed),
+    PORTAL: (V4.packed, V6.packed),
 }
 HTTPS, SVCB, TXT, PTR, ANY = 65, 64, 16, 12, 255
 
 
+def granted(name: str) -> tuple[bytes | None, bytes | None] | Reason:
+    """What the standing policy says of a name."""
+    return GRANTED.get(name, Reason.HOST_NOT_GRANTED)
+
+
 def ask(data: bytes, *, dns_allowed: bool = True, over_tcp: bool = False) -> Exchange:
     """One exchange where two names and the gateway's page are known."""
-    return answer(data, GRANTED.get, dns_allowed=dns_allowed, over_tcp=over_tcp)
+    return answer(data, granted, dns_allowed=dns_allowed, over_tcp=over_tcp)
 
 
 def told(name: str, qtype: int = A, **options: bool) -> tuple[int, list[str], Reason | None]:
@@ -47,7 +52,7 @@ def told(name: str, qtype: int = A, **options: bool) -> tuple[int, list[str], Re
         ("four.example", AAAA, []),
         ("localhost", A, ["127.0.0.1"]),
         ("localhost", AAAA, ["::1"]),
-        (POLICY_NAME, A, [str(V4)]),
+        (PORTAL, A, [str(V4)]),
     ],
 )
 @pytest.mark.parametrize("over_tcp", [True, False])
@@ -114,7 +119,7 @@ def test_without_dns_only_the_sandbox_itself_has_names() -> None:
     assert told("api.example", dns_allowed=False) == (Rcode.NXDOMAIN, [], Reason.DNS_NOT_ALLOWED)
     assert told("other.example", dns_allowed=False) == (Rcode.NXDOMAIN, [], Reason.DNS_NOT_ALLOWED)
     assert told("localhost", dns_allowed=False) == (Rcode.NOERROR, ["127.0.0.1"], None)
-    assert told(POLICY_NAME, dns_allowed=False) == (Rcode.NOERROR, [str(V4)], None)
+    assert told(PORTAL, dns_allowed=False) == (Rcode.NOERROR, [str(V4)], None)
 
 
 def wire(*labels: bytes, qclass: int = 1, edns: bytes = b"") -> bytes:

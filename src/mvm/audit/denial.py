@@ -8,17 +8,39 @@ a tunnel of query names) the rest are merged per layer and reason, without host,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from mvm.audit.record import Kind
 from mvm.terms import Layer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mvm.policy.explain import Remedy
-    from mvm.terms import Protocol, Reason
+    from mvm.terms import Reason
 
 MOST_DISTINCT = 4096
+
+
+class Act(NamedTuple):
+    """What was denied, as far as it is known: equal acts are one denial.
+
+    Attributes:
+        layer: where it was denied.
+        reason: the stable word for why.
+        host: the name that was asked for, spelled for a record (`audit.record.spell_name`), or None.
+        address: the address that was asked for, or None.
+        port: the port that was asked for, or None.
+        protocol: `tcp`, `udp`, `icmp`, `ip-NUMBER`, or None.
+    """
+
+    layer: Layer
+    reason: Reason
+    host: str | None = None
+    address: str | None = None
+    port: int | None = None
+    protocol: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,38 +50,29 @@ class Denial:
     Attributes:
         seq: its number among the run's distinct denials, from 1, in order of first occurrence.
         time: of the first occurrence, RFC 3339 UTC.
-        layer: where it was denied.
-        host: the name that was asked for (`audit.record.spell_name`), or None where none is known.
-        address: the address that was asked for, or None.
-        port: the port that was asked for, 0 to 65535, or None.
-        protocol: `tcp`, `udp`, or None.
-        reason: the stable word for why.
+        act: what was denied.
         count: how often, at least 1.
         remedy: what would have allowed it.
     """
 
     seq: int
     time: str
-    layer: Layer
-    host: str | None
-    address: str | None
-    port: int | None
-    protocol: Protocol | None
-    reason: Reason
+    act: Act
     count: int
     remedy: Remedy
 
     def to_json(self) -> dict[str, object]:
         """Give `mvm.denial/1` exactly as SPEC section 2 writes it."""
+        act = self.act
         return {
             "seq": self.seq,
             "time": self.time,
-            "layer": str(self.layer),
-            "host": self.host,
-            "address": self.address,
-            "port": self.port,
-            "protocol": None if self.protocol is None else str(self.protocol),
-            "reason": str(self.reason),
+            "layer": str(act.layer),
+            "host": act.host,
+            "address": act.address,
+            "port": act.port,
+            "protocol": None if act.protocol is None else str(act.protocol),
+            "reason": str(act.reason),
             "count": self.count,
             "remedy": self.remedy.to_json(),
         }
@@ -70,13 +83,8 @@ class Denial:
         Args:
             count: how many occurrences this record speaks of.
         """
-        kind = Kind.DNS_DENIED if self.layer is Layer.DNS else Kind.FLOW_DENIED
-        fields = {
-            name: value
-            for name, value in self.to_json().items()
-            if name not in ("seq", "time", "count", "remedy")
-        }
-        return kind, {**fields, "count": count}
+        kind = Kind.DNS_DENIED if self.act.layer is Layer.DNS else Kind.FLOW_DENIED
+        return kind, {**self.act._asdict(), "count": count}
 
 
 class DenialLedger:
@@ -90,62 +98,33 @@ class DenialLedger:
     __slots__ = ("_counts", "_first", "_repeats")
 
     def __init__(self) -> None:
-        self._first: dict[tuple[object, ...], Denial] = {}
-        self._counts: dict[tuple[object, ...], int] = {}
-        self._repeats: dict[tuple[object, ...], int] = {}
+        self._first: dict[Act, Denial] = {}
+        self._counts: dict[Act, int] = {}
+        self._repeats: dict[Act, int] = {}
 
-    def add(
-        self,
-        *,
-        time: str,
-        layer: Layer,
-        reason: Reason,
-        remedy: Remedy,
-        host: str | None = None,
-        address: str | None = None,
-        port: int | None = None,
-        protocol: Protocol | None = None,
-        count: int = 1,
-    ) -> tuple[Denial, bool]:
+    def add(self, act: Act, count: int, describe: Callable[[], tuple[str, Remedy]]) -> tuple[Denial, bool]:
         """Count one denied act, or several equal ones.
 
         Args:
-            time: as in `Denial`; of equal denials the first one's time and remedy stay.
-            layer: as in `Denial`. Equal are those that agree in all but time and remedy.
-            reason: as in `Denial`.
-            remedy: as in `Denial`.
-            host: as in `Denial`.
-            address: as in `Denial`.
-            port: as in `Denial`.
-            protocol: as in `Denial`.
+            act: what was denied.
             count: how many, at least 1 (the kernel's reports come with counts).
+            describe: gives the time and the remedy; called the first time only, as that costs.
 
         Returns:
             The denial with its count so far, and whether it is new.
         """
-        key: tuple[object, ...] = (layer, reason, host, address, port, protocol)
-        if key not in self._first and len(self._first) >= MOST_DISTINCT:
-            host = address = port = protocol = None
-            key = (layer, reason, None, None, None, None)
-        new = key not in self._first
-        if new:
-            self._counts[key] = count
-            self._first[key] = Denial(
-                seq=len(self._first) + 1,
-                time=time,
-                layer=layer,
-                host=host,
-                address=address,
-                port=port,
-                protocol=protocol,
-                reason=reason,
-                count=count,
-                remedy=remedy,
-            )
+        if act not in self._first and len(self._first) >= MOST_DISTINCT:
+            act = Act(act.layer, act.reason)
+        is_new = act not in self._first
+        if is_new:
+            time, remedy = describe()
+            seq = len(self._first) + 1
+            self._counts[act] = count
+            self._first[act] = Denial(seq=seq, time=time, act=act, count=count, remedy=remedy)
         else:
-            self._counts[key] += count
-            self._repeats[key] = self._repeats.get(key, 0) + count
-        return self._current(key), new
+            self._counts[act] += count
+            self._repeats[act] = self._repeats.get(act, 0) + count
+        return self._current(act), is_new
 
     @property
     def denials(self) -> tuple[Denial, ...]:
@@ -163,8 +142,7 @@ class DenialLedger:
         Args:
             denial: what `add` has just said is new; whoever records has recorded too much already.
         """
-        key = (denial.layer, denial.reason, denial.host, denial.address, denial.port, denial.protocol)
-        self._repeats[key] = self._repeats.get(key, 0) + denial.count
+        self._repeats[denial.act] = self._repeats.get(denial.act, 0) + denial.count
 
     def take_repeats(self) -> tuple[tuple[Denial, int], ...]:
         """Take what has to be recorded still.
@@ -172,7 +150,7 @@ class DenialLedger:
         Returns:
             Each denial that occurred again since it was new or was last taken, and how often it did.
         """
-        taken = tuple((self._current(key), count) for key, count in self._repeats.items())
+        taken = tuple((self._current(act), count) for act, count in self._repeats.items())
         self._repeats.clear()
         return taken
 
@@ -182,19 +160,6 @@ class DenialLedger:
         flags = (denial.remedy.flag for denial in self._first.values())
         return tuple(dict.fromkeys(flag for flag in flags if flag is not None))
 
-    def _current(self, key: tuple[object, ...]) -> Denial:
-        first, count = self._first[key], self._counts[key]
-        if first.count == count:
-            return first
-        return Denial(
-            seq=first.seq,
-            time=first.time,
-            layer=first.layer,
-            host=first.host,
-            address=first.address,
-            port=first.port,
-            protocol=first.protocol,
-            reason=first.reason,
-            count=count,
-            remedy=first.remedy,
-        )
+    def _current(self, act: Act) -> Denial:
+        first = self._first[act]
+        return first if first.count == self._counts[act] else replace(first, count=self._counts[act])

@@ -7,22 +7,24 @@ first request or not at all, and opens the stream only when the host has answere
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from errno import EPROTO
+from typing import TYPE_CHECKING, TypeVar
 
 from mvm.gateway.flow import check_requests
 from mvm.gateway.relay import COPY_BYTES, Half, Refusal
 from mvm.policy.decide import Denied
-from mvm.terms import Layer, Reason
 from mvm.wire.outcome import Malformed
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from mvm.gateway.flow import Cleared, FirstFlight
     from mvm.gateway.relay import Pipes
+    from mvm.kernel.sockets import Socket
     from mvm.policy.decide import Allowed
     from mvm.wire.http_stream import RequestStream
+
+W = TypeVar("W")
 
 _SWITCHING, _FINAL = 101, 200
 _LONG_BODY = 1 << 16
@@ -32,32 +34,48 @@ class RequestHalf(Half):
     """From the workload: nothing passes that was not cleared.
 
     Args:
-        first: the first bytes' judge, where they are not judged yet, else None.
+        allowed: what the flow may be.
         answers: the other direction, told when an upgrade is asked for.
+        first: the first bytes' judge, where they are not judged yet, else None.
+        begun: called when the first bytes begin to come, and again when they are judged.
     """
 
-    __slots__ = ("_allowed", "_answers", "_first", "_stream")
+    __slots__ = ("_allowed", "_answers", "_begun", "_first", "_held", "_stream")
 
-    def __init__(  # noqa: PLR0913  the parts of a direction
+    def __init__(  # noqa: PLR0917  the parts of a direction
         self,
-        source: socket.socket,
-        target: socket.socket,
+        source: Socket,
+        target: Socket,
         pipes: Pipes,
         allowed: Allowed,
-        *,
-        first: FirstFlight | None,
         answers: AnswerHalf,
+        first: FirstFlight | None,
+        begun: Callable[[], None],
     ) -> None:
         super().__init__(source, target, pipes, allowed.usage.up)
-        self._allowed, self._first, self._answers = allowed, first, answers
+        self._allowed, self._answers, self._first, self._begun = allowed, answers, first, begun
         self._stream: RequestStream | None = None
+        self._held = b""
 
     def clear(self, cleared: Cleared) -> None:
-        """The first bytes are judged: they may pass, and the stream checks what follows."""
+        """The first bytes are judged: they may pass, and the stream checks what follows.
+
+        Raises:
+            Refusal: they are more than the budget allows.
+        """
         self._first, self._stream = None, cleared.stream
-        self.put(cleared.data)
         if cleared.stream is not None and cleared.stream.awaiting_upgrade:
-            self._answers.await_upgrade(cleared.stream)
+            self._answers.await_upgrade(self)
+        self.put(cleared.data)
+
+    def answered(self, *, accepted: bool) -> None:
+        """The host has answered the upgrade: what came meanwhile is read as what it now is.
+
+        Raises:
+            Refusal: it is not what the grant allows.
+        """
+        assert self._stream is not None, "only a stream awaits an answer"
+        self._held = self._checked(self._stream.upgraded, accepted)
 
     def read(self) -> bool:
         """Take in and check more; False at the end of the source.
@@ -67,94 +85,112 @@ class RequestHalf(Half):
             Refusal: the bytes are not what the grant allows.
         """
         if self._first is not None:
-            return self._read_first(self._first)
-        if self._stream is None or self._stream.opaque:
+            if not self._answers.carried:
+                return self._read_first(self._first)
+            self.clear(self._first.answered())
+            self._begun()
+            return True
+        if self._stream is None:
             return super().read()
-        return self._read_checked(self._stream)
+        if self._stream.awaiting_upgrade:
+            raise BlockingIOError
+        if self._held:
+            held, self._held = self._held, b""
+            self.put(held)
+            return True
+        return super().read() if self._stream.opaque else self._read_checked(self._stream)
 
     def _read_first(self, first: FirstFlight) -> bool:
         data = self.source.recv(COPY_BYTES)
         if not data:
             # A half-close with nothing said: the host may still have its say.
             if first.begun:
-                raise Refusal(Reason.MALFORMED, Layer.TCP)
+                raise _refusal(first.cut_short())
             return False
+        is_new = not first.begun
         verdict = first.feed(data)
+        if is_new or verdict is not None:
+            self._begun()
         if isinstance(verdict, Denied):
-            raise Refusal(verdict.reason, verdict.layer, verdict.host)
+            raise _refusal(verdict)
         if verdict is not None:
             self.clear(verdict)
         return True
 
     def _read_checked(self, stream: RequestStream) -> bool:
-        if stream.awaiting_upgrade:
-            raise BlockingIOError
         if stream.blind >= _LONG_BODY:
             before = self.carried
             alive = self.fill(stream.blind)
             stream.skip(self.carried - before)
             return alive
         data = self.source.recv(COPY_BYTES)
-        cleared = check_requests(stream, data, self._allowed) if data else b""
-        if isinstance(cleared, Denied):
-            raise Refusal(cleared.reason, cleared.layer, cleared.host)
-        if stream.awaiting_upgrade:
-            raise Refusal(Reason.PROTOCOL_NOT_GRANTED, Layer.HTTP)
-        self.put(cleared)
+        if data:
+            self.put(self._checked(stream.feed, data))
         return bool(data)
+
+    def _checked(self, step: Callable[[W], bytes], word: W) -> bytes:
+        verdict = check_requests(step, word, self._allowed)
+        if isinstance(verdict, Denied):
+            raise _refusal(verdict)
+        return verdict
+
+
+def _refusal(denied: Denied) -> Refusal:
+    return Refusal(denied.reason, denied.layer, denied.host)
 
 
 class AnswerHalf(Half):
     """From the host; looked at only where the first request asked for an upgrade.
 
     Args:
-        decided: called when the host has answered it, so that the other direction goes on.
+        allowed: what the flow may be.
+        decided: called when the host has first spoken, and when it has answered an upgrade: then the other
+            direction may go on.
     """
 
-    __slots__ = ("_decided", "_head", "_stream")
+    __slots__ = ("_asking", "_decided", "_head")
 
     def __init__(
-        self,
-        source: socket.socket,
-        target: socket.socket,
-        pipes: Pipes,
-        allowed: Allowed,
-        decided: Callable[[], None],
+        self, source: Socket, target: Socket, pipes: Pipes, allowed: Allowed, decided: Callable[[], None]
     ) -> None:
         super().__init__(source, target, pipes, allowed.usage.down)
         self._decided = decided
-        self._stream: RequestStream | None = None
+        self._asking: RequestHalf | None = None
         self._head = b""
 
-    def await_upgrade(self, stream: RequestStream) -> None:
+    def await_upgrade(self, asking: RequestHalf) -> None:
         """Look for the answer to an upgrade from now on."""
-        self._stream = stream
+        self._asking = asking
 
     def read(self) -> bool:
         """Take in more; False at the end of the source.
 
         Raises:
             BlockingIOError: nothing is there.
-            Refusal: the answer to an upgrade is not HTTP.
+            OSError: the answer to an upgrade is not HTTP.
         """
-        if self._stream is None:
-            return super().read()
+        if self._asking is None:
+            is_first = not self.carried
+            alive = super().read()
+            if is_first:
+                self._decided()
+            return alive
         data = self.source.recv(COPY_BYTES)
         self.put(data)
         self._head += data
         try:
-            self._find_answer(self._stream)
+            self._find_answer(self._asking)
         except Malformed as error:
-            raise Refusal(Reason.MALFORMED, Layer.HTTP) from error
+            raise OSError(EPROTO, "no HTTP answer to an upgrade") from error
         return bool(data)
 
-    def _find_answer(self, stream: RequestStream) -> None:
+    def _find_answer(self, asking: RequestHalf) -> None:
         from mvm.wire.http_head import read_response_head
 
         while (answer := read_response_head(self._head)) is not None:
             self._head = self._head[answer.size :]
             if answer.status == _SWITCHING or answer.status >= _FINAL:
-                stream.upgraded(answer.status == _SWITCHING)
-                self._stream, self._head = None, b""
+                self._asking, self._head = None, b""
+                asking.answered(accepted=answer.status == _SWITCHING)
                 self._decided()
                 return

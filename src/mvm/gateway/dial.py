@@ -1,6 +1,6 @@
 """From an `Allowed` to a connected socket, or to why not.
 
-    resolve (now, on the host) → class every address → record → connect, exactly those (RFC 8305)
+    resolve (now, on the host) → judge every address → record → connect, exactly those (RFC 8305)
 
 Owns sockets that are not connected yet. Its parameter type is the lock: nothing but an `Allowed`
 is dialled, and nothing before the record of it is written.
@@ -9,55 +9,39 @@ is dialled, and nothing before the record of it is written.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mvm.gateway.failure import Failure, failure_of, failure_of_code
 from mvm.gateway.loop import ERROR, HANGUP, WRITE
 from mvm.gateway.relay import EVENTS
-from mvm.gateway.resolve import Failure
-from mvm.kernel.rtnetlink import own_addresses
-from mvm.policy.addresses import AddressClass, classify
+from mvm.kernel.sockets import upstream_socket
 from mvm.policy.decide import Denied, admit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mvm.gateway.deadlines import Deadlines
     from mvm.gateway.loop import Loop, Timer
-    from mvm.gateway.resolve import HostResolver
-    from mvm.policy.decide import Allowed
-    from mvm.terms import Address
+    from mvm.gateway.resolve import Found, HostResolver
+    from mvm.kernel.sockets import Socket
+    from mvm.policy.decide import Allowed, Candidate
 
-    Done = Callable[["socket.socket | Failure | Denied", int], None]
+    Dialled = Socket | Failure | Denied
+    Done = Callable[[Dialled, int, str | None], None]
 
+CONNECT_SECONDS = 30.0
 _ATTEMPT_DELAY = 0.25
-_CONNECT_SECONDS = 30.0
-_WORDS = {
-    errno.ECONNREFUSED: "connection refused",
-    errno.EHOSTUNREACH: "host unreachable",
-    errno.ENETUNREACH: "network unreachable",
-    errno.ETIMEDOUT: "connection timed out",
-    errno.ECONNRESET: "connection reset",
-}
+_MOST_ADDRESSES = 16
 
 
-def find(allowed: Allowed, resolver: HostResolver, done: Callable[[tuple[Address, ...] | Failure | Denied], None]) -> None:
-    """The addresses that an allowed flow may be dialled at, classed after they were resolved."""
-
-    def classed(found: tuple[Address, ...] | Failure) -> None:
-        done(found if isinstance(found, Failure) else admit(allowed, found, _own(found)))
-
-    if isinstance(allowed.host, str):
-        resolver.resolve(allowed.host, classed)
-    else:
-        classed((allowed.host,))
-
-
-def _own(candidates: tuple[Address, ...]) -> frozenset[Address]:
-    """Those of the candidates that are this host's own; only public ones need the question."""
-    public = [address for address in candidates if classify(address) is AddressClass.PUBLIC]
-    return own_addresses(public) if public else frozenset()
+def judge(allowed: Allowed, found: Found) -> tuple[Candidate, ...] | Failure | Denied:
+    """What of a resolver's answer may be dialled: of very many addresses the first sixteen."""
+    if isinstance(found, Failure):
+        return found
+    admitted = admit(allowed, found)
+    return admitted if isinstance(admitted, Denied) else admitted[:_MOST_ADDRESSES]
 
 
 class Dial:
@@ -65,115 +49,123 @@ class Dial:
 
     Args:
         loop: where attempts are watched.
+        deadlines: of all dials; it lists itself.
         allowed: the leave.
-        resolver: who resolves its name.
-        record: writes the decision, with the addresses, before the first attempt; if it raises,
-            nothing is dialled.
-        done: called once, with a connected socket, a `Failure` of the network, or a `Denied`; and
-            with the events that the socket has signalled. The socket is non-blocking and watched,
-            edge-triggered, with `relay.EVENTS`: give it a handler by `Loop.handle`.
+        record: writes the decision, with the addresses, before the first attempt, and says whether
+            that was possible; if not, nothing is dialled and nobody is called.
+        done: called once, with a connected socket, a `Failure` of the network, or a `Denied`; with
+            the events that the socket has signalled; and its address. The socket is non-blocking
+            and watched, edge-triggered, with `relay.EVENTS`: give it a handler by `Loop.handle`.
     """
+
+    __slots__ = (
+        "_allowed",
+        "_attempts",
+        "_deadlines",
+        "_done",
+        "_failure",
+        "_loop",
+        "_next",
+        "_queue",
+        "_record",
+    )
 
     def __init__(
         self,
         loop: Loop,
+        deadlines: Deadlines[Dial],
         allowed: Allowed,
-        resolver: HostResolver,
-        record: Callable[[tuple[Address, ...]], None],
+        record: Callable[[list[str]], bool],
         done: Done,
     ) -> None:
-        self._loop, self._allowed, self._record = loop, allowed, record
+        self._loop, self._deadlines, self._allowed, self._record = loop, deadlines, allowed, record
         self._done: Done | None = done
-        self._queue: list[Address] = []
-        self._attempts: dict[int, socket.socket] = {}
+        self._queue: list[str] = []
+        self._attempts: dict[int, Socket] = {}
         self._next: Timer | None = None
-        self._deadline: Timer | None = None
         self._failure = Failure("no address")
-        find(allowed, resolver, self._found)
+
+    def begin(self, resolver: HostResolver) -> None:
+        """Resolve, and go on from there; `done` may have been called when this returns."""
+        self._deadlines.add(self)
+        resolver.resolve(self._allowed.host, self._found)
 
     def cancel(self) -> None:
         """Nobody waits any more: close every attempt, call nobody."""
         self._done = None
         self._clear()
 
-    def _found(self, found: tuple[Address, ...] | Failure | Denied) -> None:
+    def too_late(self) -> None:
+        """No attempt came to anything in time."""
+        self._finish(failure_of_code(errno.ETIMEDOUT))
+
+    def _found(self, found: Found) -> None:
         if self._done is None:
             return
-        if isinstance(found, Failure | Denied):
-            self._finish(found)
+        judged = judge(self._allowed, found)
+        if isinstance(judged, Failure | Denied):
+            self._finish(judged)
             return
-        self._queue = _interleaved(found)
-        self._record(tuple(self._queue))
-        self._deadline = self._loop.after(_CONNECT_SECONDS, self._too_late)
-        self._attempt()
+        self._queue = [str(candidate.address) for candidate in judged]
+        if self._record(self._queue):
+            self._attempt()
+        else:
+            self.cancel()
 
     def _attempt(self) -> None:
+        """Connect to the next address, and to the one after it if that takes long."""
         if self._next is not None:
             self._next.cancel()
             self._next = None
-        if not self._queue:
-            if not self._attempts:
-                self._finish(self._failure)
-            return
-        address = self._queue.pop(0)
-        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        while self._queue and self._done is not None:
+            if self._connect(self._queue.pop(0)):
+                if self._queue:
+                    self._next = self._loop.after(_ATTEMPT_DELAY, self._attempt)
+                return
+        if not self._attempts:
+            self._finish(self._failure)
+
+    def _connect(self, address: str) -> bool:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
-            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            sock = upstream_socket(family, socket.SOCK_STREAM)
         except OSError as error:
-            self._finish(Failure(os.strerror(error.errno or 0)))
-            return
-        code = sock.connect_ex((str(address), self._allowed.port))
+            self._failure = failure_of(error)
+            return False
+        code = sock.connect_ex((address, self._allowed.port))
         if code not in {0, errno.EINPROGRESS}:
             sock.close()
-            self._failed(code)
-            return
+            self._failure = failure_of_code(code)
+            return False
         self._attempts[sock.fileno()] = sock
-        self._loop.watch(sock.fileno(), EVENTS, partial(self._on_attempt, sock))
-        if self._queue:
-            self._next = self._loop.after(_ATTEMPT_DELAY, self._attempt)
+        self._loop.watch(sock.fileno(), EVENTS, partial(self._on_attempt, sock, address))
+        return True
 
-    def _on_attempt(self, sock: socket.socket, events: int) -> None:
+    def _on_attempt(self, sock: Socket, address: str, events: int) -> None:
         if not events & (WRITE | ERROR | HANGUP):
             return
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if events & (ERROR | HANGUP) else 0
         del self._attempts[sock.fileno()]
+        if not code:
+            self._finish(sock, events, address)
+            return
         self._loop.forget(sock.fileno())
-        if code:
-            sock.close()
-            self._failed(code)
-        else:
-            self._finish(sock, events)
-
-    def _failed(self, code: int) -> None:
-        self._failure = Failure(_WORDS.get(code, os.strerror(code).lower()))
+        sock.close()
+        self._failure = failure_of_code(code)
         self._attempt()
 
-    def _too_late(self) -> None:
-        self._finish(Failure(_WORDS[errno.ETIMEDOUT]))
-
-    def _finish(self, result: socket.socket | Failure | Denied, events: int = 0) -> None:
+    def _finish(self, result: Dialled, events: int = 0, address: str | None = None) -> None:
         done, self._done = self._done, None
         self._clear()
         if done is not None:
-            done(result, events)
+            done(result, events, address)
 
     def _clear(self) -> None:
-        for timer in (self._next, self._deadline):
-            if timer is not None:
-                timer.cancel()
+        self._deadlines.drop(self)
+        if self._next is not None:
+            self._next.cancel()
         for fd, sock in self._attempts.items():
             self._loop.forget(fd)
             sock.close()
         self._attempts = {}
         self._queue = []
-
-
-def _interleaved(addresses: tuple[Address, ...]) -> list[Address]:
-    """Families by turns, the one that the resolver put first in front (RFC 8305 section 4)."""
-    if not addresses:
-        return []
-    first = [a for a in addresses if a.version == addresses[0].version]
-    other = [a for a in addresses if a.version != addresses[0].version]
-    turns = [a for pair in zip(first, other, strict=False) for a in pair]
-    short = min(len(first), len(other))
-    return turns + first[short:] + other[short:]

@@ -5,28 +5,41 @@
                                            anything else            Denied
     port 80                      HTTP      every Host right         Cleared with a checking stream
                                            anything else            Denied
-    tls=auto (any other port)    ANY       none needed              the dial at once (a server may speak first)
+    tls=auto (any other port)    ANY       none needed              the dial at once (a server may speak)
                                            TLS or HTTP              as above; anything else is Cleared
+                                           after the server's own   Cleared: no TLS or HTTP server begins
     tls=off                      RAW       not looked at            the dial at once
 
-No byte of the workload's goes upstream before `Cleared`.
+No byte of the workload's goes upstream before `Cleared`. Known hole: a protocol in which the workload says a
+mere word without a space or line end behind it, and then waits, is not told from HTTP, and denied when its
+time is over (`tls=off` lets it pass).
+
+A denial is told in what the workload speaks:
+
+    spoken      denied by                      failed upstream
+    TLS         alert access_denied            RST
+    HTTP        403 with X-Mvm-Denied          502
+    else        RST                            RST
 """
 
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mvm.policy.decide import Denied
-from mvm.terms import Layer, Reason, Tls
+from mvm.terms import PORTAL, Layer, Reason, Tls
 from mvm.wire.client_hello import NotTls, read_client_hello
 from mvm.wire.outcome import Malformed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mvm.policy.decide import Allowed
     from mvm.wire.http_stream import RequestStream
 
-FIRST_FLIGHT_BYTES = 16384
+W = TypeVar("W")
+
 FIRST_FLIGHT_SECONDS = 10.0
 _HTTP_PORT = 80
 _TLS_HANDSHAKE = 0x16
@@ -63,33 +76,31 @@ def expected(allowed: Allowed) -> Expect:
 
 
 class FirstFlight:
-    """The first bytes of one flow until they are judged.
+    """The first bytes of one flow until they are judged; nothing more may be fed then.
 
     Args:
         allowed: what the flow may be.
 
     Attributes:
-        judged: whether they were cleared or refused; nothing more may be fed then.
+        expect: what is expected now; ANY becomes TLS, HTTP or RAW once the first bytes tell.
+        spoken: once judged, what the workload speaks, whatever was expected.
+        judged: whether they were cleared or refused.
     """
 
-    __slots__ = ("_allowed", "_data", "_expect", "_stream", "judged")
+    __slots__ = ("_allowed", "_data", "_stream", "expect", "judged", "spoken")
 
     def __init__(self, allowed: Allowed) -> None:
         self.judged = False
+        self.expect = expected(allowed)
+        self.spoken = Expect.ANY
         self._allowed = allowed
-        self._expect = expected(allowed)
         self._data = b""
         self._stream: RequestStream | None = None
 
     @property
-    def expect(self) -> Expect:
-        """What is expected now; ANY becomes TLS or HTTP once the first bytes tell."""
-        return self._expect
-
-    @property
     def begun(self) -> bool:
         """Whether bytes have come that are not judged yet."""
-        return bool(self._data) or self._stream is not None
+        return bool(self._data)
 
     def feed(self, data: bytes) -> Cleared | Denied | None:
         """Take more bytes of the workload's.
@@ -98,36 +109,37 @@ class FirstFlight:
             What may go upstream, a denial, or None while more bytes are needed.
         """
         verdict = self._judge(data)
-        self.judged = verdict is not None
+        if verdict is not None:
+            self._close(None if isinstance(verdict, Denied) else self.expect)
         return verdict
 
+    def answered(self) -> Cleared:
+        """Judge a flow whose server has spoken before anything of the workload's went to it."""
+        held = self._data
+        self._close(Expect.RAW)
+        return Cleared(held, None)
+
+    def _close(self, spoken: Expect | None) -> None:
+        self.judged = True
+        self.spoken = spoken or (sniff(self._data) if self._data else Expect.ANY)
+        self._data = b""
+
     def _judge(self, data: bytes) -> Cleared | Denied | None:
-        if self._stream is None:
-            self._data = data = self._data + data if self._data else data
-        if self._expect is Expect.ANY:
-            self._expect = self._sniff(data)
-        match self._expect:
+        if self._stream is not None:
+            return self._judge_request(self._stream, data)
+        self._data = self._data + data if self._data else data
+        if self.expect is Expect.ANY:
+            self.expect = sniff(self._data)
+        match self.expect:
             case Expect.TLS:
                 return self._judge_hello()
             case Expect.HTTP:
-                return self._judge_request(data)
+                self._stream = self._new_stream()
+                return self._judge_request(self._stream, self._data)
             case Expect.RAW:
-                return Cleared(data, None)
+                return Cleared(self._data, None)
             case Expect.ANY:
                 return None
-
-    def _sniff(self, data: bytes) -> Expect:
-        from mvm.wire.http_head import looks_like_http
-
-        if data[0] == _TLS_HANDSHAKE and data[1:2] in {b"", b"\x03"}:
-            return Expect.TLS if len(data) > 1 else Expect.ANY
-        match looks_like_http(data):
-            case None:
-                return Expect.ANY
-            case True:
-                return Expect.HTTP
-            case False:
-                return Expect.RAW
 
     def _judge_hello(self) -> Cleared | Denied | None:
         try:
@@ -139,46 +151,73 @@ class FirstFlight:
         if hello is None:
             return None
         host = self._allowed.host
-        if not isinstance(host, str):
-            return Cleared(self._data, None) if hello.server_name is None else self._mismatch(hello.server_name)
-        if hello.server_name is None:
+        if hello.server_name is None and isinstance(host, str):
             return self._denied(Reason.SNI_MISSING, Layer.TLS)
-        if hello.server_name != host.encode("ascii"):
-            return self._mismatch(hello.server_name)
+        # RFC 6066 has no SNI for an address literal, and some clients send its text all the same.
+        if hello.server_name is not None and hello.server_name != str(host).encode("ascii"):
+            asked_for = hello.server_name.decode("ascii")
+            return self._denied(Reason.SNI_MISMATCH, Layer.TLS, asked_for)
         return Cleared(self._data, None)
 
-    def _judge_request(self, data: bytes) -> Cleared | Denied | None:
+    def _new_stream(self) -> RequestStream:
         from mvm.wire.http_stream import RequestStream
 
-        if self._stream is None:
-            host = str(self._allowed.host)
-            if ":" in host:
-                host = f"[{host}]"
-            self._stream = RequestStream(host=host.encode("ascii"), port=self._allowed.port)
-        verdict = check_requests(self._stream, data, self._allowed)
+        host, port = str(self._allowed.host), self._allowed.port
+        name = f"[{host}]" if ":" in host else host
+        # A Host without a port means the one that the connection goes to: it can go nowhere else.
+        return RequestStream(host=name.encode("ascii"), port=port, ports_default=port)
+
+    def _judge_request(self, stream: RequestStream, data: bytes) -> Cleared | Denied | None:
+        verdict = check_requests(stream.feed, data, self._allowed)
         if isinstance(verdict, Denied):
             return verdict
-        return Cleared(verdict, self._stream) if verdict else None
-
-    def _mismatch(self, name: bytes) -> Denied:
-        return self._denied(Reason.SNI_MISMATCH, Layer.TLS, name.decode("ascii", "replace"))
+        return Cleared(verdict, stream) if verdict else None
 
     def _denied(self, reason: Reason, layer: Layer, host: str | None = None) -> Denied:
         return refused(self._allowed, reason, layer, host)
 
-    def too_late(self) -> Denied:
-        """The denial of a first flight that did not end in time."""
-        return self._denied(Reason.MALFORMED, Layer.HTTP if self._expect is Expect.HTTP else Layer.TLS)
+    def cut_short(self) -> Denied:
+        """Judge a first flight that ended, or whose time is over, before it was whole."""
+        layer = {Expect.HTTP: Layer.HTTP, Expect.TLS: Layer.TLS}.get(self.expect, Layer.TCP)
+        self._close(None)
+        return self._denied(Reason.MALFORMED, layer)
 
 
-def check_requests(stream: RequestStream, data: bytes, allowed: Allowed) -> bytes | Denied:
-    """Pass bytes through the check of every HTTP request: what of them may go upstream now."""
-    from mvm.wire.http_stream import HostMismatch, NotHttp1
+def sniff(data: bytes) -> Expect:
+    """Tell what a client opens with, from its first byte on; ANY while nothing is certain."""
+    from mvm.wire.http_head import looks_like_http
+
+    if data[0] == _TLS_HANDSHAKE and data[1:2] in {b"", b"\x03"}:
+        return Expect.TLS if len(data) > 1 else Expect.ANY
+    match looks_like_http(data):
+        case None:
+            return Expect.ANY
+        case True:
+            return Expect.HTTP
+        case False:
+            return Expect.RAW
+
+
+def check_requests(step: Callable[[W], bytes], word: W, allowed: Allowed) -> bytes | Denied:
+    """Take one step of the check of every HTTP request.
+
+    Args:
+        step: `RequestStream.feed` or `RequestStream.upgraded`.
+        word: what it is given.
+        allowed: what the flow may be.
+
+    Returns:
+        What may go upstream now, or the denial.
+    """
+    from mvm.wire.http_head import NotHttp1
+    from mvm.wire.http_stream import HostMismatch
 
     try:
-        return stream.feed(data)
-    except HostMismatch:
-        return refused(allowed, Reason.HOST_HEADER_MISMATCH, Layer.HTTP)
+        return step(word)
+    except HostMismatch as mismatch:
+        return refused(
+            allowed, Reason.HOST_HEADER_MISMATCH, Layer.HTTP, mismatch.host.decode("ascii").strip("[]")
+        )
     except NotHttp1:
         return refused(allowed, Reason.PROTOCOL_NOT_GRANTED, Layer.HTTP)
     except Malformed:
@@ -190,35 +229,39 @@ def refused(allowed: Allowed, reason: Reason, layer: Layer, host: str | None = N
     literal = None if isinstance(allowed.host, str) else str(allowed.host)
     name = host if host is not None else (allowed.host if isinstance(allowed.host, str) else None)
     return Denied(
-        reason=reason, layer=layer, host=name, address=literal, port=allowed.port, protocol=allowed.grant.protocol
+        reason=reason,
+        layer=layer,
+        host=name,
+        address=literal,
+        port=allowed.port,
+        protocol=allowed.grant.protocol,
     )
 
 
-def denial_page(denied: Denied) -> bytes:
-    """The plain HTTP answer to a refused request: 403, the reason as a header, a JSON body."""
-    import json
+def words_of_denial(denied: Denied, spoken: Expect) -> bytes:
+    """The last words to a refused flow on which nothing was answered yet; none where RST says it."""
+    if spoken is Expect.TLS:
+        return ALERT_ACCESS_DENIED
+    if spoken is not Expect.HTTP:
+        return b""
+    page: dict[str, object] = {
+        "denied": denied.reason,
+        "host": denied.host,
+        "port": denied.port,
+        "see": f"http://{PORTAL}/",
+    }
+    return response(b"403 Forbidden", page, b"X-Mvm-Denied: " + denied.reason.encode() + b"\r\n")
 
-    page = {"denied": denied.reason, "host": denied.host, "port": denied.port, "see": "http://policy.mvm.internal/"}
-    body = json.dumps(page).encode() + b"\n"
-    return response(b"403 Forbidden", body, b"X-Mvm-Denied: " + denied.reason.encode() + b"\r\n")
+
+def words_of_failure(text: str, spoken: Expect) -> bytes:
+    """The last words where the granted host failed: never to be taken for a denial."""
+    return response(b"502 Bad Gateway", {"transport": text}) if spoken is Expect.HTTP else b""
 
 
-def failure_page(text: str) -> bytes:
-    """The plain HTTP answer where the upstream host failed: 502, never to be taken for a denial."""
-    import json
-
-    return response(b"502 Bad Gateway", json.dumps({"transport": text}).encode() + b"\n", b"")
-
-
-def response(status: bytes, body: bytes, headers: bytes) -> bytes:
+def response(status: bytes, page: dict[str, object], headers: bytes = b"") -> bytes:
     """A whole HTTP/1.1 answer with a JSON body, after which the connection closes."""
-    return (
-        b"HTTP/1.1 "
-        + status
-        + b"\r\n"
-        + headers
-        + b"Content-Type: application/json\r\nCache-Control: no-store\r\nConnection: close\r\nContent-Length: "
-        + str(len(body)).encode()
-        + b"\r\n\r\n"
-        + body
-    )
+    import json
+
+    body = json.dumps(page, indent=2).encode() + b"\n"
+    usual = b"Content-Type: application/json\r\nCache-Control: no-store\r\nConnection: close\r\n"
+    return b"HTTP/1.1 %b\r\n%b%bContent-Length: %d\r\n\r\n%b" % (status, headers, usual, len(body), body)

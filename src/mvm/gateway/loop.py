@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from threading import Lock
 
     Handler = Callable[[int], None]
     Call = Callable[[], None]
@@ -48,22 +49,32 @@ class Loop:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._handlers: dict[int, Handler] = {}
+        self._fresh: set[int] = set()
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = count()
         self._soon: deque[Call] = deque()
         self._from_threads: deque[Call] = deque()
         self._wake: int | None = None
+        self._waking: Lock | None = None
         self._stopping = False
 
     def watch(self, fd: int, events: int, handler: Handler) -> None:
         """Call `handler(events)` when something of `events` happens on a descriptor."""
-        self._handlers[fd] = handler
         self._epoll.register(fd, events)
+        self._handlers[fd] = handler
+        self._fresh.add(fd)
 
     def change(self, fd: int, events: int, handler: Handler) -> None:
         """Watch a descriptor that is watched already for something else."""
         self._handlers[fd] = handler
         self._epoll.modify(fd, events)
+
+    def take_over(self, fd: int, events: int, handler: Handler) -> None:
+        """Watch a descriptor, whether or not it is watched already."""
+        if fd in self._handlers:
+            self.change(fd, events, handler)
+        else:
+            self.watch(fd, events, handler)
 
     def handle(self, fd: int, handler: Handler) -> None:
         """Give a descriptor that is watched already another handler, for the same events."""
@@ -89,18 +100,23 @@ class Loop:
         return self.at(monotonic() + seconds, call)
 
     def soon(self, call: Call) -> None:
-        """Make a call in the next turn, after what is ready now."""
+        """Make a call after what is ready now."""
         self._soon.append(call)
 
     def call_from_thread(self, call: Call) -> None:
-        """Have the loop's thread make a call; safe from any thread."""
+        """Have the loop's thread make a call; safe from any thread, once `accept_threads` was called."""
         self._from_threads.append(call)
-        if self._wake is not None:
-            os.eventfd_write(self._wake, 1)
+        assert self._waking is not None, "accept_threads comes first"
+        with self._waking:
+            if self._wake is not None:
+                os.eventfd_write(self._wake, 1)
 
     def accept_threads(self) -> None:
-        """Be ready for `call_from_thread`: called once, before the first thread starts."""
-        if self._wake is None:
+        """Be ready for `call_from_thread`: called before a thread starts."""
+        if self._waking is None:
+            from threading import Lock
+
+            self._waking = Lock()
             self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self.watch(self._wake, READ, self._woken)
 
@@ -116,10 +132,15 @@ class Loop:
 
     def run(self) -> None:
         """Wait and call until `stop`."""
-        handlers, poll = self._handlers, self._epoll.poll
+        handlers, poll, fresh = self._handlers, self._epoll.poll, self._fresh
         self._stopping = False
         while not self._stopping:
-            for fd, events in poll(self._patience(), _EVENTS_A_TURN):
+            ready = poll(self._patience(), _EVENTS_A_TURN)
+            fresh.clear()
+            for fd, events in ready:
+                # A number that was closed and given away again in this turn: the event was its predecessor's.
+                if fd in fresh:
+                    continue
                 handler = handlers.get(fd)
                 if handler is not None:
                     handler(events)
@@ -146,5 +167,8 @@ class Loop:
         """Give up the descriptors; what was watched stays open and is its owner's."""
         self._handlers.clear()
         self._epoll.close()
-        if self._wake is not None:
-            os.close(self._wake)
+        if self._waking is not None:
+            with self._waking:  # a thread that comes later must not write to a number given away again
+                wake, self._wake = self._wake, None
+            if wake is not None:
+                os.close(wake)

@@ -9,16 +9,16 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING, NamedTuple
 
-from mvm.terms import HostName
+from mvm.terms import PORTAL
 
 if TYPE_CHECKING:
-    from mvm.terms import Address
+    from mvm.terms import HostName
 
-PORTAL = HostName("policy.mvm.internal")
-"""The name at which a workload reads its own grants and denials."""
+    Pair = tuple[IPv4Address, IPv6Address]
 
-_FIRST = 256
+_RESOLVER, _WORKLOAD, _PORTAL, _FIRST = 1, 2, 3, 256
 _MOST_NAMES = 1 << 16
+_MAPPED = "::ffff:"
 
 
 class Pools(NamedTuple):
@@ -27,20 +27,19 @@ class Pools(NamedTuple):
     v4: IPv4Network
     v6: IPv6Network
 
+    def pair(self, offset: int) -> Pair:
+        """The addresses at an offset."""
+        return self.v4.network_address + offset, self.v6.network_address + offset
+
     @property
-    def resolver(self) -> tuple[IPv4Address, IPv6Address]:
+    def resolver(self) -> Pair:
         """The name server's addresses inside."""
-        return self.v4.network_address + 1, self.v6.network_address + 1
+        return self.pair(_RESOLVER)
 
     @property
-    def workload(self) -> tuple[IPv4Address, IPv6Address]:
+    def workload(self) -> Pair:
         """The workload's own addresses inside."""
-        return self.v4.network_address + 2, self.v6.network_address + 2
-
-    @property
-    def portal(self) -> tuple[IPv4Address, IPv6Address]:
-        """The addresses of `policy.mvm.internal`."""
-        return self.v4.network_address + 3, self.v6.network_address + 3
+        return self.pair(_WORKLOAD)
 
 
 POOLS = Pools(IPv4Network("198.18.0.0/15"), IPv6Network("100::/64"))
@@ -56,31 +55,39 @@ class Names:
 
     def __init__(self, pools: Pools = POOLS) -> None:
         self.pools = pools
-        self._pairs: dict[HostName, tuple[IPv4Address, IPv6Address]] = {PORTAL: pools.portal}
-        self._hosts: dict[str, HostName] = {}
-        self._remember(PORTAL, pools.portal)
+        self._base4, self._base6 = int(pools.v4.network_address), int(pools.v6.network_address)
+        self._most = min(_MOST_NAMES, pools.v4.num_addresses - _FIRST - 1)
+        self._hosts: list[HostName] = []
+        self._offsets: dict[HostName, int] = {PORTAL: _PORTAL}
 
-    def pair(self, host: HostName) -> tuple[IPv4Address, IPv6Address] | None:
+    def pair(self, host: HostName) -> Pair | None:
         """The addresses that stand for a name, given out now if need be; None when the pool is used up."""
-        pair = self._pairs.get(host)
-        if pair is None:
-            offset = _FIRST + len(self._pairs)
-            if len(self._pairs) >= _MOST_NAMES or offset >= self.pools.v4.num_addresses - 1:
+        offset = self._offsets.get(host)
+        if offset is None:
+            if len(self._hosts) >= self._most:
                 return None
-            pair = (self.pools.v4.network_address + offset, self.pools.v6.network_address + offset)
-            self._pairs[host] = pair
-            self._remember(host, pair)
-        return pair
+            offset = self._offsets[host] = _FIRST + len(self._hosts)
+            self._hosts.append(host)
+        return self.pools.pair(offset)
 
-    def _remember(self, host: HostName, pair: tuple[IPv4Address, IPv6Address]) -> None:
-        self._hosts[f"::ffff:{pair[0]}"] = host
-        self._hosts[str(pair[0])] = host
-        self._hosts[str(pair[1])] = host
+    @property
+    def given(self) -> tuple[HostName, ...]:
+        """The names that addresses were given out for, besides the portal."""
+        return tuple(self._hosts)
 
     def host(self, address: str) -> HostName | None:
         """The name that an address stands for; IPv4 may be written mapped, as dual-stack sockets do."""
-        return self._hosts.get(address)
+        text = address.removeprefix(_MAPPED)
+        try:
+            offset = int(IPv6Address(text)) - self._base6 if ":" in text else _number(text) - self._base4
+        except ValueError:
+            return None
+        if offset == _PORTAL:
+            return PORTAL
+        return self._hosts[offset - _FIRST] if 0 <= offset - _FIRST < len(self._hosts) else None
 
-    def is_pooled(self, address: Address) -> bool:
-        """Whether an address is from the pools, given out or not."""
-        return address in (self.pools.v4 if isinstance(address, IPv4Address) else self.pools.v6)
+
+def _number(quad: str) -> int:
+    """An IPv4 address as the kernel writes it, as a number; `ipaddress` takes five times as long."""
+    a, b, c, d = quad.split(".")
+    return int(a) << 24 | int(b) << 16 | int(c) << 8 | int(d)

@@ -4,8 +4,8 @@
                     ├─► DenialLedger ─────┤
     kernel reports ─┘                     repeated: counted, recorded once a second
 
-The kernel's reports are rate-limited; its counter is not, so what went unreported is found by
-reading the counter, and no count is lost.
+The kernel's reports are rate-limited; its counters are not, so what went unreported is found by
+reading the counters, and no count is lost.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from __future__ import annotations
 from time import time_ns
 from typing import TYPE_CHECKING
 
-from mvm.audit.denial import DenialLedger
-from mvm.audit.record import spell_name
+from mvm.audit.denial import Act, DenialLedger
 from mvm.audit.timestamp import rfc3339
 from mvm.gateway import door
 from mvm.gateway.loop import READ
@@ -30,10 +29,10 @@ if TYPE_CHECKING:
     from mvm.gateway.door import DoorSockets
     from mvm.gateway.gateway import Gateway
     from mvm.kernel.nflog import Packet
+    from mvm.policy.explain import Remedy
 
 _REPORT_BYTES = 1 << 16
 _REPORTS_A_TURN = 64
-_FLUSH_SECONDS = 1.0
 _RECORDED_A_SECOND = 200
 _PROTOCOLS = {6: "tcp", 17: "udp", 1: "icmp", 58: "icmp"}
 _LAYERS = {6: Layer.TCP, 17: Layer.UDP}
@@ -44,105 +43,104 @@ class Refusals:
 
     Args:
         gateway: whose they are.
-        sockets: the door's, for the kernel's reports and its counter.
+        sockets: the door's, for the kernel's reports and its counters.
         shown: called with each new distinct denial.
     """
 
     def __init__(self, gateway: Gateway, sockets: DoorSockets, shown: Callable[[Denial], None]) -> None:
         self._gateway, self._sockets, self._shown = gateway, sockets, shown
         self.ledger = DenialLedger()
-        self._reported = 0
+        self._reported = dict.fromkeys(door.COUNTERS, 0)
         self._left = _RECORDED_A_SECOND
-        self._flushing = False
         gateway.loop.watch(sockets.reports.fileno(), READ, self._on_reports)
 
     def add(self, denied: Denied, count: int = 1) -> None:
         """Take in one denied act, or several equal ones."""
-        host = None if denied.host is None else spell_name(denied.host.encode("utf-8", "replace"))
-        denial, new = self.ledger.add(
-            time=rfc3339(time_ns()),
-            layer=denied.layer,
-            reason=denied.reason,
-            remedy=remedy(self._gateway.authority.policy, denied),
-            host=host,
-            address=denied.address,
-            port=denied.port or None,
-            protocol=denied.protocol,
-            count=count,
+        act = Act(
+            denied.layer, denied.reason, denied.host, denied.address, denied.port or None, denied.protocol
         )
-        if new and self._left > 0:
-            self._left -= 1
-            self._gateway.record(*denial.to_record(count))
-            self._shown(denial)
-        elif new:
-            self.ledger.count_again(denial)
-        if not self._flushing:
-            self._flushing = True
-            self._gateway.loop.after(_FLUSH_SECONDS, self._flush_later)
 
-    def _flush_later(self) -> None:
-        self._flushing = False
-        self._left = _RECORDED_A_SECOND
-        self.flush()
+        def describe() -> tuple[str, Remedy]:
+            return rfc3339(time_ns()), remedy(self._gateway.standing.authority.policy, denied)
+
+        denial, is_new = self.ledger.add(act, count, describe)
+        if is_new:
+            if self._left > 0:
+                self._left -= 1
+                kind, fields = denial.to_record(count)
+                self._gateway.book.note(kind, **fields)
+            else:
+                self.ledger.count_again(denial)
+            self._shown(denial)
+        self._gateway.flush_later()
 
     def flush(self) -> None:
         """Record what was only counted, the kernel's unreported refusals too."""
+        self._left = _RECORDED_A_SECOND
         self._count_unreported()
         for denial, count in self.ledger.take_repeats():
-            self._gateway.record(*denial.to_record(count))
+            kind, fields = denial.to_record(count)
+            self._gateway.book.note(kind, **fields)
 
     def _on_reports(self, _events: int) -> None:
         for _ in range(_REPORTS_A_TURN):
-            try:
-                data = self._sockets.reports.recv(_REPORT_BYTES)
-            except BlockingIOError:
+            if not self._take_report():
                 return
-            except OSError:
-                continue  # ENOBUFS: some reports were dropped; the counter has them
-            for packet in nflog.packets(data):
-                self._reported += 1
-                self.add(self._judge(packet))
+
+    def _take_report(self) -> bool:
+        """Read what the kernel tells of one packet or some; False where there is nothing more."""
+        try:
+            data = self._sockets.reports.recv(_REPORT_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # ENOBUFS: some reports were dropped; the counters have them
+        for packet in nflog.packets(data):
+            self._reported[_LAYERS.get(packet.protocol, Layer.ICMP)] += 1
+            self.add(self._judge(packet))
+        return True
 
     def _judge(self, packet: Packet) -> Denied:
         """Say why a packet that the kernel refused was not granted."""
         protocol = _PROTOCOLS.get(packet.protocol, f"ip-{packet.protocol}")
+        address, port = str(packet.destination), packet.destination_port
+        host = self._gateway.names.host(address)
         if packet.protocol in _LAYERS:
-            verdict = self._gateway.decide(
-                str(packet.destination), packet.destination_port, Protocol(protocol)
-            )
+            verdict = self._gateway.standing.decide(address, port, Protocol(protocol))
             if isinstance(verdict, Denied):
                 return verdict
             # Granted by now: the packet met the rules an instant before the edit did.
             reason, layer = Reason.REVOKED, _LAYERS[packet.protocol]
         else:
             reason, layer = Reason.PROTOCOL_NOT_GRANTED, Layer.ICMP
-        host = self._gateway.names.host(str(packet.destination))
-        address = None if host is not None else str(packet.destination)
-        return Denied(
-            reason=reason,
-            layer=layer,
-            host=host,
-            address=address,
-            port=packet.destination_port,
-            protocol=protocol,
-        )
+        literal = None if host is not None else address
+        return Denied(reason=reason, layer=layer, host=host, address=literal, port=port, protocol=protocol)
 
     def _count_unreported(self) -> None:
+        """Compare the counters with the reports: each was reported, where at all, before it was counted."""
         try:
-            refused = nftables.read_counter(self._sockets.rules, door.TABLE, door.REFUSED)
+            counted = {
+                layer: nftables.read_counter(self._sockets.rules, door.TABLE, name)
+                for layer, name in door.COUNTERS.items()
+            }
         except OSError:
-            return  # the table is gone: somebody with the sandbox owner's rights took it; nothing leaves even so
-        missing = refused - self._reported
-        if missing > 0:
-            self._reported = refused
-            self.add(
-                Denied(
-                    reason=Reason.HOST_NOT_GRANTED,
-                    layer=Layer.TCP,
-                    host=None,
-                    address=None,
-                    port=0,
-                    protocol=None,
-                ),
-                missing,
-            )
+            return  # somebody with the sandbox owner's rights took the table; nothing leaves even so
+        while self._take_report():
+            pass  # all that was reported until now
+        for layer, refused in counted.items():
+            missing = refused - self._reported[layer]
+            if missing > 0:
+                self._reported[layer] = refused
+                self.add(_unseen(layer), missing)
+
+    def close(self) -> None:
+        """Count and record what is left, and hear of no more."""
+        self.flush()
+        self._gateway.loop.unwatch(self._sockets.reports.fileno())
+
+
+def _unseen(layer: Layer) -> Denied:
+    protocol = None if layer is Layer.ICMP else str(layer)
+    return Denied(
+        reason=Reason.HOST_NOT_GRANTED, layer=layer, host=None, address=None, port=0, protocol=protocol
+    )

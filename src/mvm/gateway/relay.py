@@ -4,25 +4,29 @@ Owns two sockets and the pipes between them. A direction moves its first 64 KiB 
 then by splice(2) through a pooled pipe that is held only while it holds bytes (a plain user gets
 few large pipes). Edge-triggered: a short read means drained, unless the sender has hung up.
 Half-close carries on: the answer comes back after the client's FIN. Must never open anything,
-nor look at a byte.
+look at a byte, or take in more while the target has not taken what is there (back-pressure).
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import socket
 from typing import TYPE_CHECKING
 
+from mvm.gateway.failure import failure_of
 from mvm.gateway.loop import EDGE, ERROR, HANGUP, PEER_CLOSED, READ, WRITE
 from mvm.kernel.sockets import reset_on_close
 from mvm.terms import Layer, Reason
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from mvm.gateway.loop import Loop
+    from mvm.kernel.sockets import Socket
     from mvm.policy.decide import Tally
+
+    Pipe = tuple[int, int]
 
 EVENTS = READ | WRITE | PEER_CLOSED | EDGE
 COPY_BYTES = 1 << 16
@@ -33,13 +37,12 @@ _POOLED_PIPES = 32
 _SPLICE_FLAGS = 1 | 2  # SPLICE_F_MOVE | SPLICE_F_NONBLOCK
 _OVER = HANGUP | PEER_CLOSED | ERROR
 _INCOMING = READ | _OVER
-_SHUT_WRITE = 1
-_MSG_PEEK = 2
 
-Pipe = tuple[int, int]
+RESET_BY_CLIENT = "reset by the client"
+"""Why a relay ended where it was the client that broke it off; any other text is the upstream's error."""
 
 
-class Refusal(Exception):  # noqa: N818  it is a verdict on its way to the edge, not a failure
+class Refusal(Exception):
     """Found while relaying: the flow must end, for this reason; `host` is what it asked for instead."""
 
     def __init__(self, reason: Reason, layer: Layer, host: str | None = None) -> None:
@@ -92,7 +95,8 @@ class Half:
     """One direction.
 
     Args:
-        source, target: where bytes come from and go to.
+        source: where bytes come from.
+        target: where they go.
         pipes: where pipes come from.
         tally: counts what is carried, and says how much may still be.
 
@@ -117,7 +121,7 @@ class Half:
         "target",
     )
 
-    def __init__(self, source: socket.socket, target: socket.socket, pipes: Pipes, tally: Tally) -> None:
+    def __init__(self, source: Socket, target: Socket, pipes: Pipes, tally: Tally) -> None:
         self.source, self.target = source, target
         self._pipes, self._tally = pipes, tally
         self._pending: bytes | memoryview = b""
@@ -132,7 +136,14 @@ class Half:
         return bool(self._pending) or self._filled > 0
 
     def put(self, data: bytes) -> None:
-        """Bytes read before the flow was open."""
+        """Take bytes that were read and looked at by somebody else, where none are pending.
+
+        Raises:
+            Refusal: they are more than the budget allows; none of them is passed on.
+        """
+        limit = self._tally.limit
+        if limit is not None and self._tally.carried + len(data) > limit:
+            raise Refusal(Reason.BUDGET_EXCEEDED, Layer.QUOTA)
         self._pending = data
         self._count(len(data))
 
@@ -158,43 +169,41 @@ class Half:
             Refusal: the budget is used up.
             OSError: the source is gone.
         """
-        if self.carried >= _PROMOTE_AFTER and self._has_pipe():
+        if self.carried >= _PROMOTE_AFTER:
             return self.fill(_PIPE_BYTES)
-        self._pending = data = self.source.recv(min(COPY_BYTES, self._left()))
-        self.drained = len(data) < COPY_BYTES and not self.hung_up
-        self._count(len(data))
-        return bool(data)
+        return self._copy(COPY_BYTES)
 
-    def fill(self, size: int) -> bool:
-        """Take up to `size` bytes in without looking at them; False at the end of the source."""
-        if not self._has_pipe() or self._pipe is None:
-            self._pending = data = self.source.recv(min(COPY_BYTES, size, self._left()))
-            self._count(len(data))
-            return bool(data)
-        self._filled = os.splice(
-            self.source.fileno(), self._pipe[1], min(size, self._left()), flags=_SPLICE_FLAGS
-        )
-        self.drained = False
-        self._count(self._filled)
-        return bool(self._filled)
-
-    def _has_pipe(self) -> bool:
+    def fill(self, most: int) -> bool:
+        """Take up to `most` bytes in without looking at them; as `read`."""
         if self._pipe is None:
             self._pipe = self._pipes.take()
-        return self._pipe is not None
+        if self._pipe is None:
+            return self._copy(min(most, COPY_BYTES))
+        size = min(most, self._room(_PIPE_BYTES))
+        self._filled = os.splice(self.source.fileno(), self._pipe[1], size, flags=_SPLICE_FLAGS)
+        self._count(self._filled)
+        return self._filled > 0
+
+    def _copy(self, most: int) -> bool:
+        size = self._room(most)
+        self._pending = data = self.source.recv(size)
+        self.drained = 0 < len(data) < size and not self.hung_up
+        self._count(len(data))
+        return bool(data)
 
     def _count(self, size: int) -> None:
         self.carried += size
         self._tally.carried += size
 
-    def _left(self) -> int:
-        """How many bytes the budget still allows; the one past it is seen, and never passed on."""
+    def _room(self, most: int) -> int:
+        """How many bytes may be read, at least one: the one past the budget is seen, and never passed on."""
         limit = self._tally.limit
         if limit is None:
-            return _PIPE_BYTES
-        if self._tally.carried >= limit and self.source.recv(1, _MSG_PEEK):
+            return most
+        left = limit - self._tally.carried
+        if left <= 0 and self.source.recv(1, socket.MSG_PEEK):
             raise Refusal(Reason.BUDGET_EXCEEDED, Layer.QUOTA)
-        return max(1, limit - self._tally.carried)
+        return max(1, min(most, left))
 
     def rest(self) -> None:
         """Nothing moves now: let go of the pipe if it is empty."""
@@ -215,9 +224,10 @@ class Relay:
 
     Args:
         loop: where both sockets are watched by the caller, edge-triggered, with `EVENTS`.
-        up: from the workload to the granted host.
+        up: from the client to the upstream.
         down: back.
-        over: called once at the end, with None for a clean one, an error text, or the refusal.
+        over: called once at the end, with None for a clean one, `RESET_BY_CLIENT`, the error of the
+            upstream, or the refusal.
     """
 
     __slots__ = ("_loop", "_over", "down", "up")
@@ -235,47 +245,53 @@ class Relay:
         return self._over is not None
 
     def on_client(self, events: int) -> None:
-        """Events of the workload's end."""
+        """Events of the client's end."""
         self._on_events(events, self.up, self.down)
 
     def on_upstream(self, events: int) -> None:
-        """Events of the granted host's end."""
+        """Events of the upstream's end."""
         self._on_events(events, self.down, self.up)
 
     def _on_events(self, events: int, incoming: Half, outgoing: Half) -> None:
         if events & _INCOMING and not incoming.ended:
-            incoming.hung_up = incoming.hung_up or bool(events & _OVER)
+            if events & _OVER:
+                incoming.hung_up = True
             self.pump(incoming)
             if self._over is None:
                 return
-        elif events & ERROR:
-            self.close("connection reset")
+        if events & ERROR:
+            # What it had still to say was passed on, as far as the other end would have it.
+            self._break(incoming.source, "connection reset")
             return
         if events & WRITE and outgoing.blocked:
             self.pump(outgoing)
 
     def pump(self, half: Half) -> None:
         """Move bytes one way until something would block."""
+        acting = half.target
         try:
             for _ in range(_ROUNDS_A_TURN):
+                acting = half.target
                 half.flush()
                 if half.drained:
                     half.drained = False
                     half.rest()
                     return
+                acting = half.source
                 if not half.read():
+                    acting = half.target
                     self._end(half)
                     return
-            self._loop.soon(lambda: self._resume(half))
+            self._loop.soon(lambda: self.resume(half))
         except BlockingIOError:
             half.rest()
         except Refusal as refusal:
             self.close(refusal)
         except OSError as error:
-            self.close(error.strerror or str(error))
+            self._break(acting, failure_of(error).text)
 
-    def _resume(self, half: Half) -> None:
-        """A turn's rounds were used up: go on, unless it ended meanwhile."""
+    def resume(self, half: Half) -> None:
+        """Go on with a direction, unless it has ended meanwhile."""
         if self._over is not None and not half.ended:
             self.pump(half)
 
@@ -285,22 +301,29 @@ class Relay:
         if self.up.ended and self.down.ended:
             self.close(None)
         else:
-            half.target.shutdown(_SHUT_WRITE)
+            half.target.shutdown(socket.SHUT_WR)
+
+    def _break(self, culprit: Socket, error: str) -> None:
+        self.close(RESET_BY_CLIENT if culprit is self.up.source else error)
 
     def close(self, why: str | Refusal | None) -> None:
         """End the flow now: by FIN where it ended cleanly, else by RST on both sides.
 
-        After a `Refusal` the workload's socket is left to `over`, which may still say why.
+        After a `Refusal` the client's socket is left to `over`, which may still say why.
         """
         over, self._over = self._over, None
         if over is None:
             return
-        for half in (self.up, self.down):
-            half.drop()
-            self._loop.forget(half.source.fileno())
-            if why is not None:
-                reset_on_close(half.source)
-        self.down.source.close()
+        client, upstream = self.up.source, self.down.source
+        self.up.drop()
+        self.down.drop()
+        self._loop.forget(upstream.fileno())
+        if why is not None:
+            reset_on_close(upstream)
+        upstream.close()
         if not isinstance(why, Refusal):
-            self.up.source.close()
+            self._loop.forget(client.fileno())
+            if why is not None:
+                reset_on_close(client)
+            client.close()
         over(why)

@@ -9,10 +9,10 @@ questions are answered empty, so that neither address hints nor ECH keys reach t
     localhost A, AAAA                 127.0.0.1, ::1                  -
     known to `lookup` A, AAAA         its own address, TTL 60         -
     either of them, another type      NOERROR, empty                  -
-    any other name                    NXDOMAIN + EDE 18               host-not-granted
+    any other name                    NXDOMAIN + EDE 18               what `lookup` says
     any name while DNS is not allowed NXDOMAIN + EDE 18               dns-not-allowed
-    class other than IN               REFUSED + EDE 18                as of its name, else
-                                                                      protocol-not-granted
+    class other than IN               REFUSED + EDE 18                protocol-not-granted
+                                                                      where the name is known
     EDNS version above 0              BADVERS                         malformed
     opcode other than QUERY           NOTIMP, header only             malformed
     broken                            FORMERR, header only            malformed
@@ -24,7 +24,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mvm.terms import Reason
+from mvm.terms import PORTAL, Reason
 from mvm.wire.dns_message import (
     AAAA,
     CLASS_IN,
@@ -48,9 +48,6 @@ if TYPE_CHECKING:
 TTL = 60
 """Seconds that an answer may be kept; a name's address stays its own for the whole run anyway."""
 
-POLICY_NAME = "policy.mvm.internal"
-"""The gateway's own page; known to `lookup`, and told even where DNS is not allowed."""
-
 _LOCALHOST: Known = (b"\x7f\0\0\1", bytes(15) + b"\1")
 
 
@@ -72,14 +69,15 @@ class Exchange:
 
 
 def answer(
-    query: bytes, lookup: Callable[[str], Known | None], *, dns_allowed: bool, over_tcp: bool
+    query: bytes, lookup: Callable[[str], Known | Reason], *, dns_allowed: bool, over_tcp: bool
 ) -> Exchange:
     """Answer one message from the sandbox.
 
     Args:
         query: the message, without a length in front.
-        lookup: gives the gateway's own addresses of a granted name (lower case, no trailing dot), else None.
-        dns_allowed: whether the policy has any DNS; where not, only `localhost` and `POLICY_NAME` are told.
+        lookup: gives the gateway's own addresses of a granted name (lower case, no trailing dot), or says
+            why there are none.
+        dns_allowed: whether the policy has any DNS; where not, only `localhost` and `PORTAL` are told.
         over_tcp: whether the reply may be longer than the client's UDP size.
 
     Returns:
@@ -96,29 +94,40 @@ def answer(
 
 
 def _judge(
-    question: Query, lookup: Callable[[str], Known | None], *, dns_allowed: bool, over_tcp: bool
+    question: Query, lookup: Callable[[str], Known | Reason], *, dns_allowed: bool, over_tcp: bool
 ) -> tuple[bytes, Reason | None]:
     """The table in the module's head, from `localhost` to `BADVERS`; what is left over is denied."""
     if question.edns_version:
         return build_reply(question, over_tcp=over_tcp, rcode=Rcode.BADVERS), Reason.MALFORMED
     name = question.name
-    known: Known | None = None
+    known: Known | Reason = Reason.HOST_NOT_GRANTED
     if name == "localhost":
         known = _LOCALHOST
-    elif name and "\\" not in name and (dns_allowed or name == POLICY_NAME):
+    elif not dns_allowed and name != PORTAL:
+        known = Reason.DNS_NOT_ALLOWED
+    elif name and "\\" not in name:
         known = lookup(name)  # never asked about odd bytes, not even where every name is allowed
-    if known is not None and question.qclass == CLASS_IN:
-        address = known[0] if question.qtype == A else known[1] if question.qtype == AAAA else None
-        addresses = () if address is None else (address,)
-        return build_reply(question, over_tcp=over_tcp, addresses=addresses, ttl=TTL), None
-    if known is not None:
-        denied, text = Reason.PROTOCOL_NOT_GRANTED, "only class IN is answered"
-    elif dns_allowed:
-        denied, text = Reason.HOST_NOT_GRANTED, f"not granted by policy{_hint(name)}"
-    else:
-        denied, text = Reason.DNS_NOT_ALLOWED, "the policy allows no DNS"
-    rcode = Rcode.NXDOMAIN if question.qclass == CLASS_IN else Rcode.REFUSED
-    return build_reply(question, over_tcp=over_tcp, rcode=rcode, ede=PROHIBITED, text=text), denied
+    if question.qclass != CLASS_IN and not isinstance(known, Reason):
+        known = Reason.PROTOCOL_NOT_GRANTED
+    if isinstance(known, Reason):
+        rcode, text = Rcode.NXDOMAIN if question.qclass == CLASS_IN else Rcode.REFUSED, _text(known, name)
+        return build_reply(question, over_tcp=over_tcp, rcode=rcode, ede=PROHIBITED, text=text), known
+    address = known[0] if question.qtype == A else known[1] if question.qtype == AAAA else None
+    addresses = () if address is None else (address,)
+    return build_reply(question, over_tcp=over_tcp, addresses=addresses, ttl=TTL), None
+
+
+def _text(denied: Reason, name: str) -> str:
+    """What a person may read beside the extended error."""
+    match denied:
+        case Reason.DNS_NOT_ALLOWED:
+            return "the policy allows no DNS"
+        case Reason.PROTOCOL_NOT_GRANTED:
+            return "only class IN is answered"
+        case Reason.HOST_NOT_GRANTED:
+            return f"not granted by policy{_hint(name)}"
+        case _:
+            return f"not granted by policy any more ({denied})"
 
 
 def _hint(name: str) -> str:

@@ -112,12 +112,18 @@ def transact(sock: socket.socket, requests: Sequence[bytes], names: Sequence[str
         OSError: the kernel refused one; the text says which.
     """
     sock.send(b"".join(requests))
-    wanted = len(names)
+    wanted, refused = len(names), b""
+    what = "netlink batch"
     while wanted:
         for kind, sequence, body in messages(sock.recv(_RECEIVE_BYTES)):
-            if kind == NLMSG_ERROR:
-                _raise_error(body, names[sequence - 1] if 0 < sequence <= len(names) else "netlink batch")
-                wanted -= 1
+            if kind != NLMSG_ERROR:
+                continue
+            wanted = wanted - 1 if 0 < sequence <= len(names) else 0  # else: refused as a whole
+            if not refused and struct.unpack_from("=i", body)[0]:
+                refused, what = body, names[sequence - 1] if 0 < sequence <= len(names) else what
+    if refused:
+        # Only now: an answer left unread would be taken for that to the next request.
+        _raise_error(refused, what)
 
 
 def dump(sock: socket.socket, kind: int, body: bytes) -> Iterator[bytes]:

@@ -42,7 +42,9 @@ def subscribe(group: int) -> socket.socket:
     sock = netlink.open_socket(netlink.NETLINK_NETFILTER)
     sock.setsockopt(_SOL_SOCKET, _SO_RCVBUF, 1 << 20)
     _configure(sock, group, netlink.attribute(1, b"\x01"))
-    _configure(sock, group, netlink.attribute(2, struct.pack("!IBx", SNAP_BYTES, _COPY_PACKET)), netlink.be32(5, 1))
+    _configure(
+        sock, group, netlink.attribute(2, struct.pack("!IBx", SNAP_BYTES, _COPY_PACKET)), netlink.be32(5, 1)
+    )
     return sock
 
 

@@ -15,24 +15,27 @@ from mvm.kernel import netlink
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from ipaddress import IPv4Network, IPv6Network
 
-ACCEPT = 1
+ACCEPT, GOTO = 1, -4
 EQUAL, NOT_EQUAL = 0, 1
 IPV4, IPV6 = b"\x02", b"\x0a"
 PORT_UNREACHABLE = 1
 
 _SUBSYSTEM = 10 << 8
 _NEW_TABLE, _NEW_CHAIN, _NEW_RULE, _NEW_SET, _NEW_ELEMENT, _DELETE_ELEMENT = 0, 3, 6, 9, 12, 14
-_FLUSH_RULES = 8
 _NEW_OBJECT, _GET_OBJECT = 18, 19
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _FAMILY_INET = 1
 _HOOKS = {"prerouting": 0, "input": 1, "forward": 2, "output": 3, "postrouting": 4}
-_META = {"nfproto": 15, "l4proto": 16}
+_META = {"mark": 3, "nfproto": 15, "l4proto": 16}
 _OBJECT_COUNTER = 1
 _ELEMENTS_A_MESSAGE = 1000
+
+ADDRESS4, ADDRESS6, PROTOCOL, PORT = 7, 8, 12, 13
+"""What a part of a set's key is, for those who list it (the datatypes of nft(8))."""
+_TYPE_BITS = 6
 
 
 def _expression(name: str, *attributes: bytes) -> bytes:
@@ -40,7 +43,7 @@ def _expression(name: str, *attributes: bytes) -> bytes:
 
 
 def meta(key: str, register: int = 1) -> bytes:
-    """Load a packet's `nfproto` or `l4proto` into a register."""
+    """Load a packet's `mark`, `nfproto` or `l4proto` into a register."""
     return _expression("meta", netlink.be32(1, register), netlink.be32(2, _META[key]))
 
 
@@ -117,9 +120,23 @@ def destination_port(port: int) -> bytes:
     return transport_header(2, 2) + compare(struct.pack("!H", port))
 
 
+def marked(number: int) -> bytes:
+    """Go on only for packets of sockets that carry this mark (SO_MARK)."""
+    return meta("mark") + compare(struct.pack("=I", number))
+
+
 def accept() -> bytes:
     """Let the packet pass."""
-    return _expression("immediate", netlink.be32(1, 0), netlink.nested(2, netlink.nested(2, netlink.be32(1, ACCEPT))))
+    return _verdict(netlink.be32(1, ACCEPT))
+
+
+def goto(chain: str) -> bytes:
+    """Have another chain of the table decide, for good."""
+    return _verdict(netlink.be32(1, GOTO), netlink.text(2, chain))
+
+
+def _verdict(*attributes: bytes) -> bytes:
+    return _expression("immediate", netlink.be32(1, 0), netlink.nested(2, netlink.nested(2, *attributes)))
 
 
 def tproxy(port: int) -> bytes:
@@ -162,6 +179,11 @@ def reject_unreachable() -> bytes:
     return _expression("reject", netlink.be32(1, 2), netlink.attribute(2, bytes([PORT_UNREACHABLE])))
 
 
+def open_socket() -> socket.socket:
+    """A socket to the nf_tables of the current network namespace, which it keeps."""
+    return netlink.open_socket(netlink.NETLINK_NETFILTER)
+
+
 class Batch:
     """One atomic transaction on one table of the inet family; nothing is sent before `send`."""
 
@@ -180,7 +202,11 @@ class Batch:
         """Create the table."""
         self._add(_NEW_TABLE, netlink.text(1, self._table) + netlink.be32(2, 0), f"table {self._table}")
 
-    def chain(self, name: str, hook: str, priority: int) -> None:
+    def chain(self, name: str) -> None:
+        """Create a chain that is only reached by `goto`."""
+        self._add(_NEW_CHAIN, netlink.text(1, self._table) + netlink.text(3, name), f"chain {name}")
+
+    def chain_on(self, hook: str, priority: int, name: str) -> None:
         """Create a filter chain on a hook; what no rule decides passes."""
         body = netlink.text(1, self._table) + netlink.text(3, name)
         body += netlink.nested(4, netlink.be32(1, _HOOKS[hook]), netlink.be32(2, priority))
@@ -193,10 +219,13 @@ class Batch:
         body += netlink.nested(4, netlink.be64(1, 0), netlink.be64(2, 0))
         self._add(_NEW_OBJECT, body, f"counter {name}")
 
-    def set(self, name: str, identity: int, key_bytes: int) -> None:
-        """Create a hash set with keys of this size."""
-        body = netlink.text(1, self._table) + netlink.text(2, name) + netlink.be32(3, 0) + netlink.be32(4, 0)
-        body += netlink.be32(5, key_bytes) + netlink.be32(10, identity)
+    def set(self, name: str, identity: int, parts: Sequence[int], key_bytes: int) -> None:
+        """Create a hash set, empty; `identity` is its number within this batch."""
+        kind = 0
+        for part in parts:
+            kind = kind << _TYPE_BITS | part
+        body = netlink.text(1, self._table) + netlink.text(2, name) + netlink.be32(3, 0)
+        body += netlink.be32(4, kind) + netlink.be32(5, key_bytes) + netlink.be32(10, identity)
         self._add(_NEW_SET, body, f"set {name}")
 
     def add_elements(self, name: str, keys: Iterable[bytes]) -> None:
@@ -219,11 +248,6 @@ class Batch:
         body = netlink.text(1, self._table) + netlink.text(2, chain) + netlink.nested(4, *expressions)
         flags = netlink.NLM_F_CREATE | netlink.NLM_F_APPEND
         self._add(_NEW_RULE, body, f"rule of {chain}", flags)
-
-    def flush(self, chain: str) -> None:
-        """Take every rule out of a chain."""
-        body = netlink.text(1, self._table) + netlink.text(2, chain)
-        self._add(_FLUSH_RULES, body, f"flush {chain}", 0)
 
     def send(self, sock: socket.socket) -> None:
         """Apply all or nothing.

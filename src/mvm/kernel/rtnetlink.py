@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from mvm.kernel import netlink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from ipaddress import IPv4Network, IPv6Network
 
     from mvm.terms import Address
@@ -51,6 +51,14 @@ class Route:
     gateway: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """One link as the kernel lists it."""
+
+    index: int
+    up: bool
+
+
 def _family(address: Address | IPv4Network | IPv6Network) -> int:
     return _AF_INET if address.version == 4 else _AF_INET6
 
@@ -83,13 +91,16 @@ class RouteSocket:
         """Bring a link up."""
         self._add(_RTM_NEWLINK, _link(index, _IFF_UP, _IFF_UP), f"bring up link {index}", create=False)
 
-    def address(self, index: int, address: Address, prefix: int) -> None:
-        """Give a link an address, usable at once (no duplicate address detection)."""
-        body = struct.pack(
-            "=BBBBi", _family(address), prefix, _IFA_F_NODAD if address.version == 6 else 0, 0, index
-        )
-        body += netlink.attribute(_IFA_LOCAL, address.packed) + netlink.attribute(_IFA_ADDRESS, address.packed)
-        self._add(_RTM_NEWADDR, body, f"add address {address}/{prefix}")
+    def address(self, index: int, address: Address, peer: Address | None = None) -> None:
+        """Give a link an address, usable at once (no duplicate address detection).
+
+        No network comes with it, only a route to `peer`, the address at the link's other end.
+        """
+        flags = _IFA_F_NODAD if address.version == 6 else 0
+        body = struct.pack("=BBBBi", _family(address), address.max_prefixlen, flags, 0, index)
+        body += netlink.attribute(_IFA_LOCAL, address.packed)
+        body += netlink.attribute(_IFA_ADDRESS, (peer or address).packed)
+        self._add(_RTM_NEWADDR, body, f"add address {address}")
 
     def route_local(self, network: IPv4Network | IPv6Network, index: int, source: Address | None) -> None:
         """Make every address of `network` local (AnyIP), with a preferred source or none.
@@ -118,7 +129,9 @@ class RouteSocket:
 
     def route_via(self, gateway: Address, index: int) -> None:
         """A default route by a next hop: only ever inside the workload's namespace of the wire layout."""
-        body = struct.pack("=BBBBBBBBI", _family(gateway), 0, 0, 0, _TABLE_MAIN, _PROTO_BOOT, 0, ROUTE_UNICAST, 0)
+        body = struct.pack(
+            "=BBBBBBBBI", _family(gateway), 0, 0, 0, _TABLE_MAIN, _PROTO_BOOT, 0, ROUTE_UNICAST, 0
+        )
         body += netlink.attribute(_RTA_GATEWAY, gateway.packed)
         body += netlink.attribute(_RTA_OIF, struct.pack("=i", index))
         self._add(_RTM_NEWROUTE, body, f"route by {gateway}")
@@ -145,18 +158,20 @@ class RouteSocket:
         self._requests, self._names = [], []
         netlink.transact(self._socket, requests, names)
 
-    def link_indexes(self) -> tuple[int, ...]:
-        """The indexes of all links here."""
-        return tuple(
-            struct.unpack_from("=BxHi", entry)[2] for entry in netlink.dump(self._socket, _RTM_GETLINK, _link(0))
-        )
+    def links(self) -> tuple[Link, ...]:
+        """All links here; a module that is loaded may have put some that are down into every namespace."""
+        found = (struct.unpack_from("=BxHiI", entry) for entry in self._list(_RTM_GETLINK, _link(0)))
+        return tuple(Link(index=index, up=bool(flags & _IFF_UP)) for _family, _kind, index, flags in found)
+
+    def _list(self, kind: int, body: bytes) -> Iterator[bytes]:
+        return netlink.dump(self._socket, kind, body)
 
     def routes(self) -> tuple[Route, ...]:
         """All routes here, of both families and all tables."""
         found = []
         for family in (_AF_INET, _AF_INET6):
             header = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)
-            for entry in netlink.dump(self._socket, _RTM_GETROUTE, header):
+            for entry in self._list(_RTM_GETROUTE, header):
                 values = dict(netlink.attributes(entry[12:]))
                 link = struct.unpack("=i", values[_RTA_OIF])[0] if _RTA_OIF in values else 0
                 found.append(Route(kind=entry[7], link=link, gateway=_RTA_GATEWAY in values))

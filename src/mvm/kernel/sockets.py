@@ -1,10 +1,12 @@
 """Sockets that are made inside a door and held outside of it, and the calls on them.
 
-One function per kind; decides nothing. Each keeps the network namespace that it was made in.
+One function per kind and per call; decides nothing. Each keeps the network namespace that it was made in.
+Flows use the C type of socket: Python's own costs a class instance and a few look-ups more, each time.
 """
 
 from __future__ import annotations
 
+import _socket
 import socket
 import struct
 from ipaddress import IPv4Address, IPv6Address
@@ -13,50 +15,92 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mvm.terms import Address
 
+Socket = _socket.socket
+"""A socket of a flow, non-blocking."""
+
+End = tuple[str, int]
+"""Address and port as a dual-stack socket writes them: IPv4 is `::ffff:192.0.2.1`."""
+
 # linux/in.h, linux/in6.h, linux/udp.h: not all are in the socket module of every Python.
 IP_PKTINFO, IP_TRANSPARENT, IP_RECVORIGDSTADDR = 8, 19, 20
-IPV6_CHECKSUM, IPV6_RECVPKTINFO, IPV6_PKTINFO = 7, 49, 50
+IPV6_CHECKSUM, IPV6_PKTINFO = 7, 50
 IPV6_RECVORIGDSTADDR, IPV6_TRANSPARENT = 74, 75
-SO_ATTACH_FILTER = 26
+SO_ATTACH_FILTER, SO_MARK = 26, 36
+_DROP_ALL = struct.pack("=HBBI", 0x06, 0, 0, 0)
 _UDP_CHECKSUM_OFFSET = 6
 _ANCILLARY_BYTES = 256
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _MAX_DATAGRAM = 65535
 _BACKLOG = 4096
+_NEW = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+
+# RFC 792 and RFC 4443: destination unreachable, port unreachable.
+_UNREACHABLE4, _UNREACHABLE6 = (3, 3), (1, 4)
+_UDP = 17
 
 
-def _transparent(kind: int, port: int) -> socket.socket:
-    sock = socket.socket(socket.AF_INET6, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _transparent(kind: int, mark: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6, kind | _NEW)
+    sock.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
     sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
-    sock.bind(("::", port))
     return sock
 
 
-def tcp_listener(port: int) -> socket.socket:
-    """A dual-stack listener that may take connections to any address (tproxy)."""
-    sock = _transparent(socket.SOCK_STREAM, port)
+def tcp_listener(port: int, mark: int) -> socket.socket:
+    """A dual-stack listener that may take connections to any address and port (tproxy).
+
+    What it accepts inherits its mark, TCP_NODELAY, and SO_REUSEADDR: so an open flow to some port hinders no
+    server of the workload's on the same port, as long as that server sets SO_REUSEADDR too.
+    """
+    sock = _transparent(socket.SOCK_STREAM, mark)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.bind(("::", port))
     sock.listen(_BACKLOG)
     return sock
 
 
-def udp_receiver(port: int) -> socket.socket:
-    """A dual-stack socket that gets datagrams to any address and says which (`receive_steered`)."""
-    sock = _transparent(socket.SOCK_DGRAM, port)
+def accept(listener: Socket) -> Socket:
+    """Take the next connection.
+
+    Raises:
+        BlockingIOError: there is none.
+        OSError: it has gone, or no descriptor is left.
+    """
+    descriptor, _peer = listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001  socket.accept wraps it
+    client = Socket(socket.AF_INET6, socket.SOCK_STREAM, 0, descriptor)
+    client.setblocking(False)
+    return client
+
+
+def udp_receiver(port: int, mark: int) -> socket.socket:
+    """A dual-stack socket that gets datagrams to any address and port, and says which (`receive_steered`)."""
+    sock = _transparent(socket.SOCK_DGRAM, mark)
     sock.setsockopt(socket.SOL_IP, IP_RECVORIGDSTADDR, 1)
     sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVORIGDSTADDR, 1)
+    sock.bind(("::", port))
     return sock
 
 
-def udp_replier(family: socket.AddressFamily) -> socket.socket:
-    """A raw socket that only sends: datagrams from any local address and port (`send_steered`)."""
-    sock = socket.socket(family, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, socket.IPPROTO_UDP)
-    drop_all = struct.pack("=HBBI", 0x06, 0, 0, 0)
-    _attach_filter(sock, drop_all)
+def datagram_sender(family: socket.AddressFamily, mark: int) -> socket.socket:
+    """A raw socket that only sends: datagrams from any address and port (`send_steered`)."""
+    sock = _raw(family, socket.IPPROTO_UDP, mark)
     if family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_CHECKSUM, _UDP_CHECKSUM_OFFSET)
+    return sock
+
+
+def error_sender(family: socket.AddressFamily, mark: int) -> socket.socket:
+    """A raw socket that only sends: ICMP errors in the name of any address (`send_unreachable`)."""
+    return _raw(family, socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6, mark)
+
+
+def _raw(family: socket.AddressFamily, protocol: int, mark: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_RAW | _NEW, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+    _attach_filter(sock, _DROP_ALL)
     return sock
 
 
@@ -64,15 +108,12 @@ def _attach_filter(sock: socket.socket, program: bytes) -> None:
     import ctypes
 
     kept = ctypes.create_string_buffer(program, len(program))
-    sock.setsockopt(
-        socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("@HP", len(program) // 8, ctypes.addressof(kept))
-    )
+    filters = struct.pack("@HP", len(program) // 8, ctypes.addressof(kept))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, filters)
 
 
-def receive_steered(sock: socket.socket) -> tuple[bytes, tuple[str, int], tuple[str, int]]:
+def receive_steered(sock: socket.socket) -> tuple[bytes, End, End]:
     """One datagram: its bytes, the sender, and the address and port it was sent to.
-
-    Addresses are text as Python gives them for a dual-stack socket (`::ffff:192.0.2.1` for IPv4).
 
     Raises:
         BlockingIOError: none is there.
@@ -90,10 +131,8 @@ def receive_steered(sock: socket.socket) -> tuple[bytes, tuple[str, int], tuple[
     return data, (sender[0], sender[1]), target
 
 
-def send_steered(
-    sock: socket.socket, data: bytes, source: tuple[Address, int], target: tuple[Address, int]
-) -> None:
-    """Send one datagram by a replier, from `source` to `target`, both inside the door.
+def send_steered(sock: socket.socket, data: bytes, source: End, target: End) -> None:
+    """Send one datagram by a `datagram_sender` of the addresses' family, from `source` to `target`.
 
     The checksum of IPv6 is the kernel's; of IPv4 it is left out (RFC 768 allows it).
 
@@ -101,13 +140,43 @@ def send_steered(
         OSError: it did not go out.
     """
     header = struct.pack("!HHHH", source[1], target[1], 8 + len(data), 0)
-    address = source[0]
-    if isinstance(address, IPv4Address):
-        control = (socket.SOL_IP, IP_PKTINFO, struct.pack("=I4s4s", 0, address.packed, bytes(4)))
-        sock.sendmsg([header, data], [control], 0, (str(target[0]), 0))
+    _send_raw(sock, [header, data], plain(source[0]), plain(target[0]))
+
+
+def send_unreachable(sock: socket.socket, refused: End, sender: End) -> None:
+    """Tell by an `error_sender` of the addresses' family that a datagram to `refused` found no open port.
+
+    Raises:
+        OSError: it did not go out.
+    """
+    source, target = plain(refused[0]), plain(sender[0])
+    ports = struct.pack("!HHHH", sender[1], refused[1], 8, 0)
+    if isinstance(source, IPv4Address):
+        kind, code = _UNREACHABLE4
+        original = struct.pack("!BBHHHBBH", 0x45, 0, 28, 0, 0, 64, _UDP, 0) + target.packed + source.packed
+        message = struct.pack("!BBHI", kind, code, 0, 0) + original + ports
+        message = message[:2] + _checksum(message) + message[4:]
     else:
-        control = (socket.IPPROTO_IPV6, IPV6_PKTINFO, address.packed + struct.pack("=I", 0))
-        sock.sendmsg([header, data], [control], 0, (str(target[0]), 0, 0, 0))
+        kind, code = _UNREACHABLE6
+        original = struct.pack("!IHBB", 6 << 28, 8, _UDP, 64) + target.packed + source.packed
+        message = struct.pack("!BBHI", kind, code, 0, 0) + original + ports
+    _send_raw(sock, [message], source, target)
+
+
+def _checksum(data: bytes) -> bytes:
+    """The internet checksum (RFC 1071) of an even number of bytes."""
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total >> 16) + (total & 0xFFFF)
+    return struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF)
+
+
+def _send_raw(sock: socket.socket, parts: list[bytes], source: Address, target: Address) -> None:
+    if isinstance(source, IPv4Address):
+        control = (socket.SOL_IP, IP_PKTINFO, struct.pack("=I4s4s", 0, source.packed, bytes(4)))
+        sock.sendmsg(parts, [control], 0, (str(target), 0))
+    else:
+        information = (socket.IPPROTO_IPV6, IPV6_PKTINFO, source.packed + struct.pack("=I", 0))
+        sock.sendmsg(parts, [information], 0, (str(target), 0, 0, 0))
 
 
 def plain(address: str) -> Address:
@@ -116,6 +185,15 @@ def plain(address: str) -> Address:
     return value.ipv4_mapped or value
 
 
-def reset_on_close(sock: socket.socket) -> None:
+def upstream_socket(family: socket.AddressFamily, kind: socket.SocketKind) -> Socket:
+    """A socket of the caller's own namespace to dial with.
+
+    Raises:
+        OSError: no descriptor is left, or this machine has no such family.
+    """
+    return Socket(family, kind | _NEW, 0)
+
+
+def reset_on_close(sock: Socket) -> None:
     """Make close send RST instead of FIN (SO_LINGER with zero time)."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)

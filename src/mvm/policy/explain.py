@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
-from mvm.terms import Layer, Protocol, Reason, RemedyKind, Tls
+from mvm.terms import PORTAL, Layer, Protocol, Reason, RemedyKind, Tls
 
 if TYPE_CHECKING:
     from mvm.policy.decide import Denied
@@ -89,14 +89,13 @@ def explain(policy: Policy, host: Host, port: int, protocol: Protocol = Protocol
     Returns:
         The grant that allows it; or the reason and the remedy.
     """
-    from mvm.policy.decide import Authority, Denied, admit
+    from mvm.policy.decide import Authority, Denied, admit, candidates
 
     name, address = (host, None) if isinstance(host, str) else (None, host)
     verdict = Authority(policy, 0.0).decide(host=name, address=address, port=port, protocol=protocol, now=0.0)
     if not isinstance(verdict, Denied):
         fixed = dict(policy.dns.static).get(name, ()) if name is not None else ()
-        candidates = fixed if address is None else (address,)
-        admitted = admit(verdict, candidates, frozenset())
+        admitted = admit(verdict, candidates(fixed if address is None else (address,)))
         if not isinstance(admitted, Denied):
             return Explanation(grant=verdict.grant, reason=None, remedy=None)
         verdict = admitted
@@ -135,10 +134,7 @@ def remedy(policy: Policy, denied: Denied) -> Remedy:  # noqa: C901, PLR0911, PL
         case Reason.SNI_MISSING | Reason.NOT_TLS:
             return _for_tls(policy, denied)
         case Reason.HOST_HEADER_MISMATCH:
-            return Remedy(
-                kind=RemedyKind.EDIT_POLICY,
-                text="the request named another host than it was sent to: grant that one, and reach it by name",
-            )
+            return _ask_for(denied, "grant it, and reach it by its own name")
         case Reason.RESOLUTION_CHANGED:
             return Remedy(kind=RemedyKind.RENEW, text="look the name up again and connect anew")
         case Reason.MALFORMED:
@@ -188,6 +184,8 @@ def _refusal_to_offer(host: Host) -> Remedy | None:
         return _never(
             "a metadata service hands out the machine's own credentials: it is never opened on request"
         )
+    if host == PORTAL:
+        return _never("that name has the policy's own page, on port 80, and nothing else")
     if host.rpartition(".")[2] in _NAMES_OF_THIS_MACHINE:
         return _never("inside the sandbox that name is the sandbox itself")
     return None

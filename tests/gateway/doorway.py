@@ -1,0 +1,443 @@
+"""One door with its gateway, in the fake internet, and a place inside to try things from.
+
+    pytest ──fork──► opener: new user and network namespace, `door.open_door`, sends all of it, ends
+       │
+       ├──fork──► gateway: holds the sockets, without any capability where the user is an ordinary one
+       └──fork──► inside: enters the namespaces, gives up every capability, acts, says what came of it
+
+Owns these processes to their end. Both layouts: in `wire` the workload is in a namespace of its own behind a
+veth. Must never decide what is right: tests do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import resource
+import signal
+import socket
+import struct
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mvm.audit.log import Log
+from mvm.audit.run_id import make_run_id
+from mvm.gateway import door
+from mvm.gateway.door import Layout
+from mvm.gateway.gateway import Gateway
+from mvm.gateway.loop import READ, Loop
+from mvm.gateway.names import POOLS
+from mvm.gateway.relay import Pipes
+from mvm.gateway.resolve import SystemThreads
+from mvm.kernel import syscalls
+from mvm.policy.document import policy_digest
+from mvm.policy.model import Dns, Policy
+from mvm.policy.parse import parse_dns, parse_grant
+from mvm.terms import DnsMode, Preset
+from tests.support import namespaces
+from tests.support.children import in_child
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mvm.audit.denial import Denial
+    from mvm.errors import AuditError
+    from mvm.gateway.failure import Failure
+    from mvm.policy.model import Grant
+    from mvm.terms import Address, HostName
+
+T = TypeVar("T")
+
+_LENGTH = struct.Struct("!I")
+_LIMIT_S = 60
+_SOCKETS = len(door.DoorSockets._fields)
+WORKLOAD_LINK = "eth0"
+
+
+def policy(
+    *grants: str | Grant,
+    dns: str = "system",
+    static: tuple[tuple[HostName, tuple[Address, ...]], ...] = (),
+    unrestricted: bool = False,
+) -> Policy:
+    """A policy of these grants, each as a command line has it."""
+    parsed = tuple(parse_grant(grant) if isinstance(grant, str) else grant for grant in grants)
+    said = parse_dns(dns)
+    return Policy(
+        grants=parsed,
+        dns=Dns(mode=said.mode, resolver=said.resolver, static=static),
+        preset=Preset.UNRESTRICTED if unrestricted else Preset.NONE,
+        unrestricted=unrestricted,
+        forwards=(),
+        ttl=None,
+    )
+
+
+NO_DNS = Dns(mode=DnsMode.NONE)
+
+
+class Doorway:
+    """A door and its gateway.
+
+    Args:
+        granted: the policy in force from the start.
+        state: a directory for the record; made if it is not there.
+        layout: where the workload is.
+    """
+
+    def __init__(self, granted: Policy, state: Path, layout: Layout = Layout.LOCAL) -> None:
+        self.layout, self.policy = layout, granted
+        run = make_run_id(time.time_ns() // 1_000_000, os.urandom(10))
+        self.record = Path(state, "runs", run, "log.jsonl")
+        sockets, self._namespaces = _open_door(granted, layout)
+        self._control, theirs = socket.socketpair()
+        self._control.settimeout(_LIMIT_S)
+        self._gateway = os.fork()
+        if self._gateway == 0:
+            self._control.close()
+            _hold_gateway(theirs, sockets, granted, str(state), run)
+        theirs.close()
+        for sock in sockets:
+            sock.close()
+        assert self.ask("ready")
+
+    def close(self) -> None:
+        """End the gateway and let go of the namespaces; a second time does nothing."""
+        if self._gateway:
+            os.kill(self._gateway, signal.SIGKILL)
+            os.waitpid(self._gateway, 0)
+            self._gateway = 0
+            self._control.close()
+            for descriptor in self._namespaces:
+                os.close(descriptor)
+
+    # ---- outside
+
+    def ask(self, what: str, *words: object) -> Any:  # noqa: ANN401  whatever the gateway answers
+        """Have the gateway's process do one of `_Holder`'s acts. Raises what that raised."""
+        _send(self._control, (what, words))
+        answer, failure = _receive(self._control)
+        if failure is not None:
+            raise failure
+        return answer
+
+    @property
+    def denials(self) -> list[dict[str, Any]]:
+        """What was denied so far, each as `mvm.denial/1` without time, remedy and number."""
+        found = self.ask("denials")
+        return [{k: v for k, v in each.items() if k not in {"seq", "time", "remedy"}} for each in found]
+
+    def records(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """What the record says, all or of one kind."""
+        lines = [json.loads(line) for line in self.record.read_bytes().splitlines()]
+        return [line for line in lines if kind in {None, line["kind"]}]
+
+    def kill(self) -> None:
+        """End the gateway's process by SIGKILL; the namespaces stay."""
+        os.kill(self._gateway, signal.SIGKILL)
+        os.waitpid(self._gateway, 0)
+        self._gateway = 0
+
+    @property
+    def pid(self) -> int:
+        """The gateway's process."""
+        return self._gateway
+
+    # ---- inside
+
+    def inside(self, act: Callable[[], T], *, privileged: bool = False, limit_s: int = _LIMIT_S) -> T:
+        """Do something where the workload is; `privileged`: with every capability over the door.
+
+        Raises what `act` raised, or Ended if it did not end in time.
+        """
+        return in_child(lambda: self._act(act, privileged, limit_s))
+
+    def start(self, act: Callable[[Talk], T]) -> Running:
+        """Begin something where the workload is, and talk with it meanwhile."""
+        return Running(lambda talk: self._act(lambda: act(talk), False, _LIMIT_S))
+
+    def _act(self, act: Callable[[], T], privileged: bool, limit_s: int) -> T:
+        signal.alarm(limit_s)
+        self._control.close()
+        user, network, workload = self._namespaces
+        for namespace in (user, network if privileged else workload):
+            syscalls.enter(namespace)
+        if not privileged:
+            namespaces.enter_user_namespace()
+            syscalls.drop_capabilities()
+        return act()
+
+
+class Talk:
+    """Words between a test and what it started inside."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        sock.settimeout(_LIMIT_S)
+
+    def say(self, word: object = None) -> None:
+        """Send a word."""
+        _send(self._socket, word)
+
+    def hear(self) -> Any:  # noqa: ANN401  whatever was said
+        """Wait for the other's next word."""
+        return _receive(self._socket)
+
+    def close(self) -> None:
+        """Talk no more."""
+        self._socket.close()
+
+
+class Running:
+    """Something that goes on inside."""
+
+    def __init__(self, act: Callable[[Talk], object]) -> None:
+        ours, theirs = socket.socketpair()
+        self._pid = os.fork()
+        if self._pid == 0:
+            ours.close()
+            status = 1
+            try:
+                talk = Talk(theirs)
+                try:
+                    talk.say(("result", act(talk)))
+                except BaseException as failure:  # noqa: BLE001  carried to the test, which raises it
+                    talk.say(("failure", failure))
+                status = 0
+            finally:
+                os._exit(status)
+        theirs.close()
+        self.talk = Talk(ours)
+
+    def result(self) -> Any:  # noqa: ANN401  whatever the act returns
+        """Wait for its end. Raises what it raised."""
+        try:
+            kind, value = self.talk.hear()
+        finally:
+            self.talk.close()
+            os.waitpid(self._pid, 0)
+        if kind == "failure":
+            raise value
+        return value
+
+
+# ---- the opener
+
+
+def _open_door(granted: Policy, layout: Layout) -> tuple[door.DoorSockets, tuple[int, int, int]]:
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            ours.close()
+            _be_opener(theirs, granted, layout)
+            status = 0
+        finally:
+            os._exit(status)
+    theirs.close()
+    said, descriptors, _flags, _ = socket.recv_fds(ours, 4096, _SOCKETS + 3)
+    ours.close()
+    os.waitpid(pid, 0)
+    if len(descriptors) != _SOCKETS + 3:
+        raise RuntimeError(f"no door: {said.decode()}")
+    user, network, workload = descriptors[_SOCKETS:]
+    sockets = door.DoorSockets(*(socket.socket(fileno=fd) for fd in descriptors[:_SOCKETS]))
+    return sockets, (user, network, workload)
+
+
+def _be_opener(tell: socket.socket, granted: Policy, layout: Layout) -> None:
+    try:
+        namespaces.enter_user_namespace()
+        namespaces.unshare(namespaces.CLONE_NEWNET)
+        network = workload = os.open("/proc/self/ns/net", os.O_RDONLY)
+        sockets = door.open_door(layout, POOLS, unrestricted=granted.unrestricted)
+        if layout is Layout.WIRE:
+            namespaces.unshare(namespaces.CLONE_NEWNET)
+            workload = os.open("/proc/self/ns/net", os.O_RDONLY)
+            syscalls.enter(network)
+            door.lay_wire(POOLS, "wire", workload, WORKLOAD_LINK)
+            wrong = door.verify(layout)
+            syscalls.enter(workload)
+            door.join_wire(POOLS, WORKLOAD_LINK)
+        else:
+            wrong = door.verify(layout)
+        if wrong is not None:
+            raise OSError(0, wrong)
+    except BaseException as failure:
+        tell.send(repr(failure).encode())
+        raise
+    user = os.open("/proc/self/ns/user", os.O_RDONLY)
+    given = [*(sock.fileno() for sock in sockets), user, network, workload]
+    socket.send_fds(tell, [b"door"], given)
+
+
+# ---- the gateway's process
+
+
+def _hold_gateway(
+    control: socket.socket, sockets: door.DoorSockets, granted: Policy, state: str, run: str
+) -> None:
+    status = 1
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if os.geteuid() != 0:
+            syscalls.drop_capabilities()  # as an ordinary user's process has none
+        _Holder(control, sockets, granted, state, run).run()
+        status = 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        raise
+    finally:
+        os._exit(status)
+
+
+class _Holder:
+    """The gateway's process: its public methods are what a test may ask for."""
+
+    def __init__(
+        self, control: socket.socket, sockets: door.DoorSockets, granted: Policy, state: str, run: str
+    ) -> None:
+        self._control = control
+        self.loop, self.pipes = Loop(), Pipes()
+        self.log = Log.create(state, run)
+        self.told: list[tuple[str, object]] = []
+        self.gateway = Gateway(
+            loop=self.loop,
+            sockets=sockets,
+            policy=granted,
+            log=self.log,
+            watcher=self,
+            pipes=self.pipes,
+            system=SystemThreads(),
+        )
+        self.loop.watch(control.fileno(), READ, self._on_control)
+
+    def run(self) -> None:
+        """Serve until the test has gone."""
+        self.loop.run()
+
+    def _on_control(self, _events: int) -> None:
+        try:
+            what, words = _receive(self._control)
+        except EOFError:
+            self.loop.stop()
+            return
+        try:
+            answer, failure = getattr(self, what)(*words), None
+        except Exception as raised:  # noqa: BLE001  carried to the test, which raises it
+            answer, failure = None, raised
+        _send(self._control, (answer, failure))
+
+    # what the gateway tells
+
+    def denied(self, denial: Denial) -> None:
+        """A distinct denial happened for the first time."""
+        self.told.append(("denied", denial.to_json()))
+
+    def failed(self, host: str, port: int, failure: Failure) -> None:
+        """A granted host could not be reached."""
+        self.told.append(("failed", (host, port, failure.text)))
+
+    def unrecorded(self, error: AuditError) -> None:
+        """The record can't be written."""
+        self.told.append(("unrecorded", str(error)))
+
+    # what a test asks
+
+    def ready(self) -> bool:
+        """Say that it stands."""
+        return True
+
+    def heard(self) -> list[tuple[str, object]]:
+        """What the watcher was told."""
+        return self.told
+
+    def denials(self) -> list[dict[str, object]]:
+        """All denials, with every refusal of the kernel's counted."""
+        self.gateway.refusals.flush()
+        return [denial.to_json() for denial in self.gateway.refusals.ledger.denials]
+
+    def flows(self) -> list[dict[str, object]]:
+        """What was opened, by place."""
+        return self.gateway.flows()
+
+    def failures(self) -> list[dict[str, object]]:
+        """What could not be reached."""
+        return self.gateway.failures
+
+    def totals(self) -> tuple[int, int, int, int]:
+        """Flows opened, flows that stand, bytes up and down."""
+        up, down = self.gateway.totals
+        return self.gateway.opened, len(self.gateway.book.flows), up, down
+
+    def describe(self) -> dict[str, object]:
+        """What the portal says."""
+        return self.gateway.describe()
+
+    def replace(self, wanted: Policy, by: str = "test", anew: Sequence[Grant] = ()) -> tuple[int, int]:
+        """Put another policy in force."""
+        return self.gateway.replace(wanted, by=by, anew=anew)
+
+    def digest(self) -> str:
+        """The digest of the policy in force."""
+        return policy_digest(self.gateway.authority.policy)
+
+    def flush(self) -> None:
+        """Record what was only counted."""
+        self.gateway._flush_now()  # noqa: SLF001  what its timer does within a second
+
+    def descriptors(self) -> int:
+        """How many descriptors the process has."""
+        return len(os.listdir("/proc/self/fd"))
+
+    def leave_descriptors(self, count: int) -> None:
+        """Have no more than so many descriptors left; a negative number: as many as there may be."""
+        _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = hard if count < 0 else max(int(fd) for fd in os.listdir("/proc/self/fd")) + 1 + count
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+    def break_record(self) -> None:
+        """Have nothing recorded any more, as on a full disk."""
+        full = os.open("/dev/full", os.O_WRONLY)
+        os.dup2(full, self.log._file)  # noqa: SLF001  what it writes to
+        os.close(full)
+
+    def memory(self) -> int:
+        """Bytes that the process holds of its own."""
+        fields = dict(
+            line.split(":") for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
+        )
+        return int(fields["Private_Dirty"].split()[0]) * 1024
+
+    def threads(self) -> int:
+        """How many threads the process has."""
+        return threading.active_count()
+
+    def end(self) -> None:
+        """Close the gateway, twice: the second time does nothing."""
+        self.gateway.close()
+        self.gateway.close()
+
+
+def _send(sock: socket.socket, word: object) -> None:
+    data = pickle.dumps(word)
+    sock.sendall(_LENGTH.pack(len(data)) + data)
+
+
+def _receive(sock: socket.socket) -> Any:  # noqa: ANN401  whatever was sent
+    def exactly(size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            more = sock.recv(size - len(data))
+            if not more:
+                raise EOFError
+            data += more
+        return data
+
+    return pickle.loads(exactly(_LENGTH.unpack(exactly(4))[0]))  # noqa: S301  from our own child
