@@ -10,7 +10,7 @@ from __future__ import annotations
 from errno import EPROTO
 from typing import TYPE_CHECKING, TypeVar
 
-from mvm.gateway.flow import check_requests
+from mvm.gateway.flow import Expect, check_requests
 from mvm.gateway.relay import COPY_BYTES, Half, Refusal
 from mvm.policy.decide import Denied
 from mvm.wire.outcome import Malformed
@@ -37,7 +37,7 @@ class RequestHalf(Half):
         allowed: what the flow may be.
         answers: the other direction, told when an upgrade is asked for.
         first: the first bytes' judge, where they are not judged yet, else None.
-        begun: called when the first bytes begin to come, and again when they are judged.
+        begun: called when the first bytes show what they begin, and again when they are judged.
     """
 
     __slots__ = ("_allowed", "_answers", "_begun", "_first", "_held", "_stream")
@@ -87,7 +87,7 @@ class RequestHalf(Half):
         if self._first is not None:
             if not self._answers.carried:
                 return self._read_first(self._first)
-            self.clear(self._first.answered())
+            self.clear(self._first.settle())
             self._begun()
             return True
         if self._stream is None:
@@ -103,18 +103,21 @@ class RequestHalf(Half):
     def _read_first(self, first: FirstFlight) -> bool:
         data = self.source.recv(COPY_BYTES)
         if not data:
-            # A half-close with nothing said: the host may still have its say.
-            if first.begun:
+            # A half-close with nothing said, or nothing that is a request: the host may still have its say.
+            if first.begun and first.expect is not Expect.ANY:
                 raise _refusal(first.cut_short())
+            self.clear(first.settle())
             return False
-        is_new = not first.begun
+        before = first.expect
         verdict = first.feed(data)
-        if is_new or verdict is not None:
+        if verdict is not None or first.expect is not before:
             self._begun()
         if isinstance(verdict, Denied):
             raise _refusal(verdict)
         if verdict is not None:
             self.clear(verdict)
+        else:
+            self.put(first.release())
         return True
 
     def _read_checked(self, stream: RequestStream) -> bool:

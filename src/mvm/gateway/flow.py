@@ -10,7 +10,8 @@
                                            after the server's own   Cleared: no TLS or HTTP server begins
     tls=off                      RAW       not looked at            the dial at once
 
-No byte of the workload's goes upstream before `Cleared`. Known hole: a protocol in which the workload says a
+No byte of the workload's goes upstream before `Cleared`, but for the beginning of what may still be
+anything (`FirstFlight.release`). Known hole: a protocol in which the workload says a
 mere word without a space or line end behind it, and then waits, is not told from HTTP, and denied when its
 time is over (`tls=off` lets it pass).
 
@@ -84,15 +85,17 @@ class FirstFlight:
     Attributes:
         expect: what is expected now; ANY becomes TLS, HTTP or RAW once the first bytes tell.
         spoken: once judged, what the workload speaks, whatever was expected.
+        released: how many bytes went on before they were judged.
         judged: whether they were cleared or refused.
     """
 
-    __slots__ = ("_allowed", "_data", "_stream", "expect", "judged", "spoken")
+    __slots__ = ("_allowed", "_data", "_stream", "expect", "judged", "released", "spoken")
 
     def __init__(self, allowed: Allowed) -> None:
         self.judged = False
         self.expect = expected(allowed)
         self.spoken = Expect.ANY
+        self.released = 0
         self._allowed = allowed
         self._data = b""
         self._stream: RequestStream | None = None
@@ -113,9 +116,21 @@ class FirstFlight:
             self._close(None if isinstance(verdict, Denied) else self.expect)
         return verdict
 
-    def answered(self) -> Cleared:
-        """Judge a flow whose server has spoken before anything of the workload's went to it."""
-        held = self._data
+    def release(self) -> bytes:
+        """Let go of bytes of which nothing is certain yet, so that a server that waits for them can answer.
+
+        They are at most the beginning of a request line. If they become a request, what follows is held until
+        its Host is judged, so that no server ever gets the rest of one that is refused.
+        """
+        if self.expect is not Expect.ANY:
+            return b""
+        data = self._data[self.released :]
+        self.released += len(data)
+        return data
+
+    def settle(self) -> Cleared:
+        """Judge a flow that can be no request any more: its server spoke first, or its client has ended."""
+        held = self._data[self.released :]
         self._close(Expect.RAW)
         return Cleared(held, None)
 
@@ -137,7 +152,7 @@ class FirstFlight:
                 self._stream = self._new_stream()
                 return self._judge_request(self._stream, self._data)
             case Expect.RAW:
-                return Cleared(self._data, None)
+                return Cleared(self._data[self.released :], None)
             case Expect.ANY:
                 return None
 
@@ -157,7 +172,7 @@ class FirstFlight:
         if hello.server_name is not None and hello.server_name != str(host).encode("ascii"):
             asked_for = hello.server_name.decode("ascii")
             return self._denied(Reason.SNI_MISMATCH, Layer.TLS, asked_for)
-        return Cleared(self._data, None)
+        return Cleared(self._data[self.released :], None)
 
     def _new_stream(self) -> RequestStream:
         from mvm.wire.http_stream import RequestStream
@@ -171,7 +186,7 @@ class FirstFlight:
         verdict = check_requests(stream.feed, data, self._allowed)
         if isinstance(verdict, Denied):
             return verdict
-        return Cleared(verdict, stream) if verdict else None
+        return Cleared(verdict[self.released :], stream) if verdict else None
 
     def _denied(self, reason: Reason, layer: Layer, host: str | None = None) -> Denied:
         return refused(self._allowed, reason, layer, host)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mvm.policy.decide import Allowed, Candidate, Tally
 
 IDLE_SECONDS = 60.0
-_DATAGRAMS_A_TURN = 64
+_DATAGRAMS_A_TURN = 256
 _QUEUED = 16
 _MOST_FLOWS = 4096
 _MAX_DATAGRAM = 65535
