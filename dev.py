@@ -28,6 +28,7 @@ usage: python3 dev.py COMMAND
   test [ARGS]     every test; ARGS go to pytest (python3 dev.py test tests/policy -x)
   check           format, lint, types, import rules, guard and pure tests; quick, without root
   setup           make .venv, or say that it is there
+  reference       write docs/reference from the help of every command
   lock [ARGS]     pin the newest releases in requirements/ anew; ARGS go to uv (--upgrade)
 """
 
@@ -185,6 +186,12 @@ def check(_: list[str]) -> int:
     return 1 if failed else 0
 
 
+def reference(_: list[str]) -> int:
+    """Write `docs/reference/mvmctl.md`."""
+    make_environment("dev")
+    _become("-m", "tests.docs.reference")
+
+
 def lock(words: list[str]) -> int:
     """Pin the dependencies in `pyproject.toml`, for every Python and machine that mvm runs on."""
     make_environment("dev")
@@ -203,6 +210,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "test": test,
     "check": check,
     "setup": setup,
+    "reference": reference,
     "lock": lock,
 }
 
