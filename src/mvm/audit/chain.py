@@ -15,41 +15,41 @@ never sealed. A log that was sealed is told from that by the copy of its last li
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from mvm.audit.record import Kind, check_record
 from mvm.canonical import digest_of_bytes, encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Protocol
+
+    class Signer(Protocol):
+        """A private key."""
+
+        @property
+        def identity(self) -> str:
+            """The digest of the public key's 32 bytes."""
+
+        def sign(self, message: bytes) -> bytes:
+            """Return the 64 bytes of the signature."""
+
+    class Verifier(Protocol):
+        """A public key."""
+
+        @property
+        def identity(self) -> str:
+            """The digest of the public key's 32 bytes."""
+
+        def verify(self, message: bytes, signature: bytes) -> bool:
+            """Tell whether the signature is this key's over the message."""
+
 
 GENESIS = "sha256:" + "0" * 64
 ALGORITHM = "ed25519"
 LONGEST_LINE = 64 * 1024
 
 _SEAL_DOMAIN = b"mvm.seal/1\n"  # no other signature of this key can be taken for a seal
-
-
-class Signer(Protocol):
-    """A private key."""
-
-    @property
-    def identity(self) -> str:
-        """The digest of the public key's 32 bytes."""
-
-    def sign(self, message: bytes) -> bytes:
-        """Return the 64 bytes of the signature."""
-
-
-class Verifier(Protocol):
-    """A public key."""
-
-    @property
-    def identity(self) -> str:
-        """The digest of the public key's 32 bytes."""
-
-    def verify(self, message: bytes, signature: bytes) -> bool:
-        """Tell whether the signature is this key's over the message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

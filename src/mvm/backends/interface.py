@@ -6,14 +6,68 @@ function that they are handed and call inside the namespace they made.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping, Sequence
+    from typing import Protocol
 
     from mvm.plan.plan import Command, Plan
     from mvm.terms import Demand
+
+    class Machine(Protocol):
+        """One started sandbox, seen from outside. Nothing of it blocks but `close`."""
+
+        door: tuple[socket.socket, ...]
+        """What the door's opener gave, in its order; whoever takes them owns them."""
+
+        limits: tuple[str, ...]
+        """Which limits are held, each with how: `memory:cgroup-v1`, `pids:rlimit`."""
+
+        @property
+        def descriptors(self) -> tuple[int, ...]:
+            """Those that `receive` reads: readable when an event may have come."""
+
+        def spawn(self, number: int, command: Command, streams: Sequence[int]) -> None:
+            """Start a command; `streams` become its descriptors 0, 1, 2 and stay the caller's."""
+
+        def signal(self, number: int, signum: int, *, group: bool) -> None:
+            """Send a signal to a command, or to its process group."""
+
+        def make_sockets(self, count: int) -> None:
+            """Ask for TCP sockets inside the door; a `Sockets` event brings them."""
+
+        def receive(self) -> list[Event]:
+            """Take what has happened since."""
+
+        def close(self) -> None:
+            """End everything that runs in it now, and leave nothing behind. Safe to call twice."""
+
+    class Backend(Protocol):
+        """One way of isolating a workload."""
+
+        name: str
+
+        def isolation(self) -> str:
+            """Say what it claims, in words."""
+
+        def missing(self) -> Mapping[Demand, str]:
+            """Name the demands that it can't enforce on this machine, with the reason."""
+
+        def start(
+            self, plan: Plan, open_door: Callable[[], Sequence[socket.socket]], leftovers: Sequence[str]
+        ) -> Machine:
+            """Make the sandbox of a plan; nothing of the workload's runs yet.
+
+            Args:
+                plan: what to make.
+                open_door: makes and verifies the door in the current network namespace; raises OSError.
+                leftovers: files and empty directories to be removed, in order, if this process is killed.
+
+            Raises:
+                BackendUnavailable: the machine withholds something; nothing is left behind.
+            """
 
 
 class Started(NamedTuple):
@@ -51,58 +105,3 @@ class Gone(NamedTuple):
 
 
 Event = Started | Exited | NotStarted | Sockets | Gone
-
-
-class Machine(Protocol):
-    """One started sandbox, seen from outside. Nothing of it blocks but `close`."""
-
-    door: tuple[socket.socket, ...]
-    """What the door's opener gave, in its order; whoever takes them owns them."""
-
-    limits: tuple[str, ...]
-    """Which limits are held, each with how: `memory:cgroup-v1`, `pids:rlimit`."""
-
-    @property
-    def descriptors(self) -> tuple[int, ...]:
-        """Those that `receive` reads: readable when an event may have come."""
-
-    def spawn(self, number: int, command: Command, streams: Sequence[int]) -> None:
-        """Start a command; `streams` become its descriptors 0, 1, 2 and stay the caller's."""
-
-    def signal(self, number: int, signum: int, *, group: bool) -> None:
-        """Send a signal to a command, or to its process group."""
-
-    def make_sockets(self, count: int) -> None:
-        """Ask for TCP sockets inside the door; a `Sockets` event brings them."""
-
-    def receive(self) -> list[Event]:
-        """Take what has happened since."""
-
-    def close(self) -> None:
-        """End everything that runs in it now, and leave nothing behind. Safe to call twice."""
-
-
-class Backend(Protocol):
-    """One way of isolating a workload."""
-
-    name: str
-
-    def isolation(self) -> str:
-        """Say what it claims, in words."""
-
-    def missing(self) -> Mapping[Demand, str]:
-        """Name the demands that it can't enforce on this machine, with the reason."""
-
-    def start(
-        self, plan: Plan, open_door: Callable[[], Sequence[socket.socket]], leftovers: Sequence[str]
-    ) -> Machine:
-        """Make the sandbox of a plan; nothing of the workload's runs yet.
-
-        Args:
-            plan: what to make.
-            open_door: makes and verifies the door in the current network namespace; raises OSError.
-            leftovers: files and empty directories to be removed, in order, if this process is killed.
-
-        Raises:
-            BackendUnavailable: the machine withholds something; nothing is left behind.
-        """

@@ -12,18 +12,48 @@ from __future__ import annotations
 
 from itertools import count
 from time import monotonic
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from mvm.audit.record import Kind
 from mvm.errors import AuditError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Protocol
 
     from mvm.audit.log import Log
     from mvm.gateway.failure import Failure
     from mvm.policy.decide import Allowed, Usage
     from mvm.terms import Reason
+
+    class Flow(Protocol):
+        """What one flow tells the record."""
+
+        allowed: Allowed
+        number: int
+        began: float
+        recorded: bool
+        address: str | None
+
+        @property
+        def carried(self) -> tuple[int, int]:
+            """Bytes from and to the workload."""
+
+        def revoke(self, reason: Reason) -> None:
+            """The grant no longer stands: reset it now, and record that."""
+
+        def end(self, end: End) -> None:
+            """Reset it now."""
+
+    class Teller(Protocol):
+        """Who hears of what goes wrong."""
+
+        def failed(self, host: str, port: int, failure: Failure) -> None:
+            """A granted host could not be reached."""
+
+        def unrecorded(self, error: AuditError) -> None:
+            """The record can't be written; nothing is opened any more."""
+
 
 _MOST_PLACES = 4096
 
@@ -44,36 +74,6 @@ CLEAN = End()
 BY_GUEST = End("guest")
 BY_SANDBOX = End("sandbox")
 UNRECORDED = End("sandbox", "unrecorded")
-
-
-class Flow(Protocol):
-    """What one flow tells the record."""
-
-    allowed: Allowed
-    number: int
-    began: float
-    recorded: bool
-    address: str | None
-
-    @property
-    def carried(self) -> tuple[int, int]:
-        """Bytes from and to the workload."""
-
-    def revoke(self, reason: Reason) -> None:
-        """The grant no longer stands: reset it now, and record that."""
-
-    def end(self, end: End) -> None:
-        """Reset it now."""
-
-
-class Teller(Protocol):
-    """Who hears of what goes wrong."""
-
-    def failed(self, host: str, port: int, failure: Failure) -> None:
-        """A granted host could not be reached."""
-
-    def unrecorded(self, error: AuditError) -> None:
-        """The record can't be written; nothing is opened any more."""
 
 
 class Book:

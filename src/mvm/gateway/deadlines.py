@@ -13,6 +13,15 @@ if TYPE_CHECKING:
 
     from mvm.gateway.loop import Loop, Timer
 
+FIRST_FLIGHT_SECONDS = 10.0
+"""For the first bytes of a flow, or a visitor's request, to be whole."""
+
+CONNECT_SECONDS = 30.0
+"""For a granted host to be reached."""
+
+QUESTION_SECONDS = 30.0
+"""For the next question on a connection for DNS."""
+
 _GRAIN_SECONDS = 0.5
 
 T = TypeVar("T")

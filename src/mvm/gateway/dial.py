@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     Dialled = Socket | Failure | Denied
     Done = Callable[[Dialled, int, str | None], None]
 
-CONNECT_SECONDS = 30.0
 _ATTEMPT_DELAY = 0.25
 _MOST_ADDRESSES = 16
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from mvm.gateway.standing import Standing
     from mvm.kernel.sockets import Socket
 
-IDLE_SECONDS = 30.0
 _MOST_BYTES = 4096
 _READ_BYTES = 1 << 14
 _MOST_UNSENT = 1 << 16

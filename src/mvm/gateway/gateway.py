@@ -5,59 +5,60 @@
                  └─► dial ─► relay                     standing: edits, expiry, the kernel's keys
     whatever was denied ─► refusals                    book: what the record is told
 
-Owns the parts and their end. If it ends, nothing passes.
+Owns the parts and their end. If it ends, nothing passes. What only a flow needs is imported with the first
+one: most commands never open any, and a start would pay for it.
 """
 
 from __future__ import annotations
 
+from operator import methodcaller
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from mvm.gateway import dns
 from mvm.gateway.book import BY_SANDBOX, Book
-from mvm.gateway.deadlines import Deadlines
-from mvm.gateway.dial import CONNECT_SECONDS, Dial
-from mvm.gateway.dns import DnsStream
+from mvm.gateway.deadlines import CONNECT_SECONDS, FIRST_FLIGHT_SECONDS, QUESTION_SECONDS, Deadlines
 from mvm.gateway.farewell import Farewells
-from mvm.gateway.flow import FIRST_FLIGHT_SECONDS
 from mvm.gateway.listener import Listener
 from mvm.gateway.names import POOLS, Names
-from mvm.gateway.portal import PortalVisit
 from mvm.gateway.refusals import Refusals
 from mvm.gateway.resolve import HostResolver
 from mvm.gateway.standing import Standing
-from mvm.gateway.tcp import TcpFlow
 from mvm.gateway.udp import UdpDoor
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from typing import Protocol
 
     from mvm.audit.denial import Denial
     from mvm.audit.log import Log
     from mvm.errors import AuditError
+    from mvm.gateway.dial import Dial
+    from mvm.gateway.dns import DnsStream
     from mvm.gateway.door import DoorSockets
     from mvm.gateway.failure import Failure
     from mvm.gateway.loop import Loop, Timer
     from mvm.gateway.names import Pools
+    from mvm.gateway.portal import PortalVisit
     from mvm.gateway.relay import Pipes
     from mvm.gateway.resolve import SystemThreads
+    from mvm.gateway.tcp import TcpFlow
     from mvm.policy.decide import Authority
     from mvm.policy.model import Grant, Policy
 
+    class Watcher(Protocol):
+        """Who is told what happens in a sandbox, as it happens."""
+
+        def denied(self, denial: Denial) -> None:
+            """A distinct denial happened for the first time."""
+
+        def failed(self, host: str, port: int, failure: Failure) -> None:
+            """A granted host could not be reached."""
+
+        def unrecorded(self, error: AuditError) -> None:
+            """The record can't be written; nothing is opened any more."""
+
+
 _FLUSH_SECONDS = 1.0
-
-
-class Watcher(Protocol):
-    """Who is told what happens in a sandbox, as it happens."""
-
-    def denied(self, denial: Denial) -> None:
-        """A distinct denial happened for the first time."""
-
-    def failed(self, host: str, port: int, failure: Failure) -> None:
-        """A granted host could not be reached."""
-
-    def unrecorded(self, error: AuditError) -> None:
-        """The record can't be written; nothing is opened any more."""
 
 
 class Gateway:
@@ -102,10 +103,11 @@ class Gateway:
         )
         self.refusals = Refusals(self, sockets, watcher.denied)
         self.farewells = Farewells(loop)
-        self.first_flights: Deadlines[TcpFlow] = Deadlines(loop, FIRST_FLIGHT_SECONDS, TcpFlow.too_late)
-        self.dials: Deadlines[Dial] = Deadlines(loop, CONNECT_SECONDS, Dial.too_late)
-        self.streams: Deadlines[DnsStream] = Deadlines(loop, dns.IDLE_SECONDS, DnsStream.cut)
-        self.visits: Deadlines[PortalVisit] = Deadlines(loop, FIRST_FLIGHT_SECONDS, PortalVisit.cut)
+        late, cut = methodcaller("too_late"), methodcaller("cut")
+        self.first_flights: Deadlines[TcpFlow] = Deadlines(loop, FIRST_FLIGHT_SECONDS, late)
+        self.dials: Deadlines[Dial] = Deadlines(loop, CONNECT_SECONDS, late)
+        self.streams: Deadlines[DnsStream] = Deadlines(loop, QUESTION_SECONDS, cut)
+        self.visits: Deadlines[PortalVisit] = Deadlines(loop, FIRST_FLIGHT_SECONDS, cut)
         self._udp = UdpDoor(self, sockets)
         self._listener = Listener(self, sockets.tcp)
 

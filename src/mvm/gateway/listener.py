@@ -14,12 +14,9 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from mvm.gateway.dns import DnsStream
 from mvm.gateway.farewell import reset
 from mvm.gateway.loop import READ
-from mvm.gateway.portal import PortalVisit
 from mvm.gateway.standing import PORTAL_PORT
-from mvm.gateway.tcp import TcpFlow
 from mvm.kernel import sockets
 from mvm.policy.decide import Denied
 from mvm.terms import PORTAL, Protocol
@@ -75,9 +72,13 @@ class Listener:
             client.close()
             return
         if port == _DNS and not gateway.standing.names(address, port, Protocol.TCP):
+            from mvm.gateway.dns import DnsStream
+
             DnsStream(gateway, client)
             return
         if port == PORTAL_PORT and gateway.names.host(address) == PORTAL:
+            from mvm.gateway.portal import PortalVisit
+
             PortalVisit(gateway, client)
             return
         verdict = gateway.standing.decide(address, port, Protocol.TCP)
@@ -85,6 +86,8 @@ class Listener:
             gateway.refusals.add(verdict)
             reset(client)
         else:
+            from mvm.gateway.tcp import TcpFlow
+
             TcpFlow(gateway, client, verdict).begin()
 
     # ---- where no descriptor is left

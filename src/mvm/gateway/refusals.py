@@ -19,7 +19,6 @@ from mvm.gateway import door
 from mvm.gateway.loop import READ
 from mvm.kernel import nflog, nftables
 from mvm.policy.decide import Denied
-from mvm.policy.explain import remedy
 from mvm.terms import Layer, Protocol, Reason
 
 if TYPE_CHECKING:
@@ -61,6 +60,8 @@ class Refusals:
         )
 
         def describe() -> tuple[str, Remedy]:
+            from mvm.policy.explain import remedy
+
             return rfc3339(time_ns()), remedy(self._gateway.standing.authority.policy, denied)
 
         denial, is_new = self.ledger.add(act, count, describe)

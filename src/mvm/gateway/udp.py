@@ -13,12 +13,9 @@ import socket
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from mvm.gateway import dns
 from mvm.gateway.book import CLEAN, UNRECORDED, End
 from mvm.gateway.deadlines import Deadlines
-from mvm.gateway.dial import judge
 from mvm.gateway.failure import Failure, failure_of
-from mvm.gateway.flow import refused
 from mvm.gateway.loop import READ
 from mvm.kernel import sockets
 from mvm.policy.decide import Denied
@@ -64,6 +61,8 @@ class UdpDoor:
             except OSError:
                 continue  # an ICMP error that some reply met; the next datagram is unharmed
             if target[1] == _DNS and not self._gateway.standing.names(*target, Protocol.UDP):
+                from mvm.gateway import dns
+
                 reply = dns.answer(self._gateway, data, over_tcp=False)
                 if reply is not None:
                     self.reply(reply, target, sender)
@@ -161,6 +160,8 @@ class UdpFlow:
     def _found(self, found: Found) -> None:
         if self._end is not None:
             return
+        from mvm.gateway.dial import judge
+
         judged = judge(self.allowed, found)
         if isinstance(judged, Denied):
             self._gateway.refusals.add(judged)
@@ -265,6 +266,8 @@ class UdpFlow:
         """The grant no longer stands: the flow ends now."""
         layer = Layer.QUOTA if reason in {Reason.EXPIRED, Reason.BUDGET_EXCEEDED} else Layer.UDP
         self._refuse(End("policy", reason))
+        from mvm.gateway.flow import refused
+
         self._gateway.refusals.add(refused(self.allowed, reason, layer))
 
     def _refuse(self, end: End) -> None:
