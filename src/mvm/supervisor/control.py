@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mvm.audit.denial import Denial
-    from mvm.gateway.resolve import Failure
+    from mvm.gateway.failure import Failure
     from mvm.supervisor.frames import Message
     from mvm.supervisor.story import Sandbox
 

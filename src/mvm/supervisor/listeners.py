@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mvm.audit.denial import Denial
-    from mvm.gateway.resolve import Failure
+    from mvm.gateway.failure import Failure
 
 
 class Listener:

@@ -13,7 +13,7 @@ from mvm.supervisor.listeners import Listener
 
 if TYPE_CHECKING:
     from mvm.audit.denial import Denial
-    from mvm.gateway.resolve import Failure
+    from mvm.gateway.failure import Failure
 
 _MOST_SHOWN = 50
 _YELLOW, _PLAIN = "\x1b[33m", "\x1b[0m"

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from mvm.audit.denial import Denial
     from mvm.backends.interface import Backend, Event, Machine
-    from mvm.gateway.resolve import Failure
+    from mvm.gateway.failure import Failure
     from mvm.plan.plan import Command, Plan
     from mvm.policy.model import Grant
     from mvm.supervisor.listeners import Job, Listener
