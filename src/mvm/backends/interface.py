@@ -25,6 +25,13 @@ if TYPE_CHECKING:
         limits: tuple[str, ...]
         """Which limits are held, each with how: `memory:cgroup-v1`, `pids:rlimit`."""
 
+        def establish(self) -> None:
+            """Wait until it stands, its door open.
+
+            Raises:
+                BackendUnavailable: the machine withholds something; `close` is still to be called.
+            """
+
         @property
         def descriptors(self) -> tuple[int, ...]:
             """Those that `receive` reads: readable when an event may have come."""
@@ -58,7 +65,9 @@ if TYPE_CHECKING:
         def start(
             self, plan: Plan, open_door: Callable[[], Sequence[socket.socket]], leftovers: Sequence[str]
         ) -> Machine:
-            """Make the sandbox of a plan; nothing of the workload's runs yet.
+            """Begin to make the sandbox of a plan; nothing of the workload's runs yet.
+
+            It goes on by itself while the caller prepares its own side; `Machine.establish` waits for it.
 
             Args:
                 plan: what to make.

@@ -199,5 +199,5 @@ def policy_of_description(answer: Message) -> Policy:
 def not_started_text(message: Message) -> tuple[str, int]:
     """Say why a command was not started, and the status a shell gives for that (126, 127)."""
     code = int(str(message["errno"]))
-    why = os.strerror(code).lower() if code else "it ended first"
+    why = os.strerror(code).lower()
     return f"{message['not_started']}: {why}", 127 if code == 2 else 126

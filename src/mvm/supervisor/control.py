@@ -1,37 +1,22 @@
-"""The control socket of one running sandbox, server side: who may speak, and what can be asked.
+"""The control socket of one running sandbox, server side: who may speak.
 
-    describe            the sandbox, its policy, its denials and flows so far
-    set                 another policy, if the present one has the expected digest
-    exec signal         a command with the caller's streams; its end is told on the same connection
-    stop wait watch     end it; be told its result; be told every denial and change too
-
-Owns the words. Only the user whose sandbox it is, and root, are heard (SO_PEERCRED). It lies outside of
-the sandbox: nothing inside can reach it. A connection that closes takes its commands with it.
+Owns the listening end. Only the user whose sandbox it is, and root, are heard (SO_PEERCRED). It lies
+outside of the sandbox: nothing inside can reach it. What is said is `supervisor.conversation`'s.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import socket
 import struct
 from typing import TYPE_CHECKING
 
-from mvm.errors import MvmError
-from mvm.gateway.loop import READ, WRITE
-from mvm.supervisor.listeners import Listener
+from mvm.gateway.loop import READ
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from mvm.audit.denial import Denial
-    from mvm.gateway.failure import Failure
+    from mvm.supervisor.conversation import Connection
     from mvm.supervisor.frames import Message
     from mvm.supervisor.story import Sandbox
-
-_STREAMS = 3
-_MOST_UNSENT = 1 << 26
 
 
 class Control:
@@ -55,6 +40,8 @@ class Control:
         if not _is_allowed(sock):
             sock.close()
             return
+        from mvm.supervisor.conversation import Connection
+
         self._connections.append(Connection(self._sandbox, sock, self._connections.remove))
 
     def close(self, result: Message) -> None:
@@ -69,258 +56,3 @@ def _is_allowed(sock: socket.socket) -> bool:
     peer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
     uid = struct.unpack("iII", peer)[1]
     return uid in {0, os.geteuid()}
-
-
-class Connection(Listener):
-    """One caller.
-
-    Args:
-        sandbox: what is spoken about.
-        sock: the connection.
-        gone: called with it when it has closed.
-    """
-
-    def __init__(self, sandbox: Sandbox, sock: socket.socket, gone: Callable[[Connection], None]) -> None:
-        from mvm.supervisor.frames import Inbox
-
-        self._sandbox, self._sock, self._gone = sandbox, sock, gone
-        self._inbox = Inbox(sock)
-        self._unsent = b""
-        self._descriptors: list[int] = []
-        self._commands: set[int] = set()
-        self._waits = False
-        self._loop = sandbox.supervisor.loop
-        sock.setblocking(False)
-        self._loop.watch(sock.fileno(), READ, self._on_events)
-
-    def _on_events(self, events: int) -> None:
-        if events & WRITE:
-            self._flush()
-        if events & ~WRITE and self._sock.fileno() >= 0:
-            self._read()
-
-    def _read(self) -> None:
-        try:
-            messages = self._inbox.read()
-        except BlockingIOError:
-            return
-        except (OSError, ValueError):
-            messages = None
-        if messages is None:
-            self.close()
-            return
-        for message in messages:
-            try:
-                self._answer(message)
-            except MvmError as error:
-                self.send({"error": error.message, "hint": error.hint, "exit": error.exit_code})
-            except (KeyError, TypeError, ValueError) as error:
-                self.send({"error": f"not understood: {error!r}", "hint": "", "exit": 64})
-
-    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        """Tell the caller something; descriptors become theirs, and are closed here."""
-        from mvm.supervisor.frames import encode
-
-        if self._sock.fileno() < 0:
-            for descriptor in descriptors:
-                os.close(descriptor)
-            return
-        self._unsent += encode(message)
-        self._descriptors += descriptors
-        self._flush()
-
-    def _flush(self) -> None:
-        try:
-            while self._unsent:
-                given = struct.pack(f"{len(self._descriptors)}i", *self._descriptors)
-                control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)] if given else []
-                sent = self._sock.sendmsg([self._unsent[: 1 << 20]], control, socket.MSG_NOSIGNAL)
-                self._unsent = self._unsent[sent:]
-                self._close_descriptors()
-        except BlockingIOError:
-            if len(self._unsent) > _MOST_UNSENT:
-                self.close()  # a caller that never reads
-                return
-        except OSError:
-            self.close()
-            return
-        events = READ | (WRITE if self._unsent else 0)
-        self._loop.change(self._sock.fileno(), events, self._on_events)
-
-    def _close_descriptors(self) -> None:
-        for descriptor in self._descriptors:
-            os.close(descriptor)
-        self._descriptors = []
-
-    def close(self) -> None:
-        """End the conversation, and the commands that were begun in it."""
-        if self._sock.fileno() < 0:
-            return
-        for number in self._commands:
-            self._sandbox.signal(number, signal.SIGKILL, group=True)
-        if self._waits:
-            with contextlib.suppress(ValueError):
-                self._sandbox.listeners.remove(self)
-        self._inbox.close()
-        self._close_descriptors()
-        self._loop.forget(self._sock.fileno())
-        self._sock.close()
-        self._gone(self)
-
-    def farewell(self, result: Message) -> None:
-        """The sandbox has ended: say so, waiting a moment for a slow reader, and close."""
-        self.send({"ended": result})
-        if self._sock.fileno() >= 0 and self._unsent:
-            self._sock.settimeout(1.0)
-            with contextlib.suppress(OSError):
-                self._sock.sendall(self._unsent)
-        self._commands.clear()
-        self.close()
-
-    # ---- what can be asked
-
-    def _answer(self, message: Message) -> None:
-        match message["do"]:
-            case "describe":
-                self.send({"sandbox": describe(self._sandbox)})
-            case "set":
-                self._set(message)
-            case "exec":
-                self._exec(message)
-            case "signal":
-                number, signum = int(str(message["number"])), int(str(message["signal"]))
-                self._sandbox.signal(number, signum, group=bool(message.get("group")))
-            case "stop":
-                self._waits = True
-                self._sandbox.stop(float(str(message.get("grace", 0))))
-            case "watch":
-                self._waits = True
-                self._sandbox.listeners.append(self)
-                self.send({"watching": self._sandbox.plan.name})
-            case _:
-                self.send(
-                    {"error": f"{message['do']!r} is nothing that can be asked", "hint": "", "exit": 64}
-                )
-
-    def _set(self, message: Message) -> None:
-        from mvm.policy.document import policy_digest
-        from mvm.supervisor.request import policy_from_json, with_sources
-
-        gateway = self._sandbox.gateway
-        standing = gateway.authority.policy
-        expected = message.get("expect")
-        if expected is not None and expected != policy_digest(standing):
-            self.send({"conflict": policy_digest(standing)})
-            return
-        by = str(message.get("by", "control"))
-        wanted = policy_from_json(message["policy"], source=f"network {by}")
-        if wanted.forwards != standing.forwards:
-            self.send(
-                {
-                    "error": "inbound ports of a running sandbox can't be changed",
-                    "hint": "start another one",
-                    "exit": 64,
-                }
-            )
-            return
-        # Grants that stay keep their source, and with it their time and their budget.
-        known = {with_sources_of(grant): grant.source for grant in standing.grants}
-        wanted = with_sources(
-            wanted, {g: known[with_sources_of(g)] for g in wanted.grants if with_sources_of(g) in known}
-        )
-        added, removed = gateway.replace(wanted, by=by)
-        self.send({"digest": policy_digest(wanted), "added": added, "removed": removed})
-
-    def _exec(self, message: Message) -> None:
-        from mvm.images.environment import parse_env
-        from mvm.plan.plan import Command
-        from mvm.supervisor.listeners import Job
-
-        plan = self._sandbox.plan
-        environ = dict(plan.view.environ)
-        for text in _texts(message.get("environ", [])):
-            environ.update(parse_env(text, environ={}))
-        terminal = message.get("terminal")
-        size = None if not isinstance(terminal, list) else (int(terminal[0]), int(terminal[1]))
-        workdir = str(message.get("workdir") or plan.workdir)
-        command = Command(tuple(_texts(message["argv"])), environ, workdir, size)
-        streams = [] if size is not None else self._take_streams()
-        number = 0
-
-        def started(controlling: int | None) -> None:
-            self.send({"started": number}, () if controlling is None else (controlling,))
-
-        def ended(status: int) -> None:
-            self._commands.discard(number)
-            self.send({"exited": status})
-
-        def failed(code: int, tried: str) -> None:
-            self._commands.discard(number)
-            self.send({"not_started": tried, "errno": code})
-
-        try:
-            number = self._sandbox.spawn(command, streams, Job(started=started, ended=ended, failed=failed))
-        finally:
-            for descriptor in streams:
-                os.close(descriptor)
-        self._commands.add(number)
-
-    def _take_streams(self) -> list[int]:
-        given = self._inbox.descriptors
-        if len(given) < _STREAMS:
-            msg = "three streams go with a command"
-            raise ValueError(msg)
-        self._inbox.descriptors = given[_STREAMS:]
-        return given[:_STREAMS]
-
-    # ---- what it hears as a listener of the sandbox
-
-    def denied(self, denial: Denial) -> None:
-        """A distinct denial happened for the first time."""
-        self.send({"denial": denial.to_json()})
-
-    def failed(self, host: str, port: int, failure: Failure) -> None:
-        """A granted host could not be reached."""
-        self.send({"failure": {"host": host, "port": port, "error": failure.text}})
-
-    def ended(self, result: Message) -> None:
-        """`farewell` says it, when everything is closed."""
-
-
-def with_sources_of(grant: object) -> object:
-    """Give a grant without its source, to compare what it opens."""
-    from dataclasses import replace
-
-    return replace(grant, source="")  # type: ignore[type-var]
-
-
-def _texts(value: object) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        msg = "not a list of texts"
-        raise TypeError(msg)
-    return value
-
-
-def describe(sandbox: Sandbox) -> Message:
-    """Say what a running sandbox is and may reach."""
-    from mvm.policy.document import policy_to_json
-    from mvm.policy.parse import format_forward
-    from mvm.supervisor.result import describe_policy
-
-    gateway, plan = sandbox.gateway, sandbox.plan
-    policy = gateway.authority.policy
-    return {
-        "run": plan.run,
-        "name": plan.name,
-        "pid": os.getpid(),
-        "backend": plan.backend,
-        "isolation": plan.isolation,
-        "image": plan.image,
-        "command": list(sandbox.request.argv),
-        "policy": describe_policy(policy, plan),
-        "document": policy_to_json(policy),
-        "ports": [format_forward(forward) for forward in policy.forwards],
-        "denials": [denial.to_json() for denial in gateway.refusals.ledger.denials],
-        "flows": gateway.flows(),
-        "failures": gateway.failures,
-    }

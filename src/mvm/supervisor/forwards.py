@@ -35,48 +35,25 @@ class Forwards:
     Args:
         supervisor: whose loop and pipes are used.
         forwards: what leads where.
-        listeners: for each, its listening socket; owned from now on.
         machine: gives sockets inside.
+
+    Raises:
+        UsageError: a port can't be had; none stays open.
     """
 
     def __init__(
         self,
         supervisor: Supervisor,
         forwards: Sequence[Forward],
-        listeners: Sequence[socket.socket],
         machine: Machine,
     ) -> None:
-        self._supervisor, self._machine, self._listeners = supervisor, machine, listeners
+        self._supervisor, self._machine, self._listeners = supervisor, machine, _listen(forwards)
         self._spare: deque[socket.socket] = deque()
         self._waiting: deque[tuple[socket.socket, int]] = deque()
         self._open: set[Inbound] = set()
-        for forward, listener in zip(forwards, listeners, strict=True):
+        for forward, listener in zip(forwards, self._listeners, strict=True):
             supervisor.loop.watch(listener.fileno(), READ, _Accepting(self, listener, forward.guest_port))
-        if listeners:
-            machine.make_sockets(_SPARE)
-
-    @staticmethod
-    def listen(forwards: Sequence[Forward]) -> list[socket.socket]:
-        """Open the host's side.
-
-        Raises:
-            UsageError: a port can't be had; none stays open.
-        """
-        made: list[socket.socket] = []
-        for forward in forwards:
-            family = socket.AF_INET if forward.address.version == 4 else socket.AF_INET6
-            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-            made.append(sock)
-            try:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                sock.bind((str(forward.address), forward.host_port))
-                sock.listen(_BACKLOG)
-            except OSError as error:
-                for opened in made:
-                    opened.close()
-                msg = f"port {forward.host_port} of {forward.address} can't be opened: {error.strerror}"
-                raise UsageError(msg, hint="choose another HOSTPORT for --port") from error
-        return made
+        machine.make_sockets(_SPARE)
 
     def accept(self, listener: socket.socket, port: int) -> None:
         """Take one connection from outside."""
@@ -122,6 +99,29 @@ class Forwards:
         self._spare.clear()
         for inbound in tuple(self._open):
             inbound.close()
+
+
+def _listen(forwards: Sequence[Forward]) -> list[socket.socket]:
+    """Open the host's side.
+
+    Raises:
+        UsageError: a port can't be had; none stays open.
+    """
+    made: list[socket.socket] = []
+    for forward in forwards:
+        family = socket.AF_INET if forward.address.version == 4 else socket.AF_INET6
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        made.append(sock)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((str(forward.address), forward.host_port))
+            sock.listen(_BACKLOG)
+        except OSError as error:
+            for opened in made:
+                opened.close()
+            msg = f"port {forward.host_port} of {forward.address} can't be opened: {error.strerror}"
+            raise UsageError(msg, hint="choose another HOSTPORT for --port") from error
+    return made
 
 
 class _Accepting:

@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from mvm.supervisor.listeners import Listener
+from mvm.terms import Outcome
 
 if TYPE_CHECKING:
     from mvm.audit.denial import Denial
@@ -59,7 +60,9 @@ class Notices(Listener):
             self.say(f"could not reach {_place(host, port)}: {failure.text} (the network, not the policy)")
 
     def summary(self, result: dict[str, object]) -> None:
-        """Say at the end what was denied, and the flags that would have allowed it."""
+        """Say at the end what was denied, with the flags that would have allowed it, and what ended it."""
+        if result.get("outcome") == Outcome.TIMEOUT:
+            self.say(f"its time was up after {result['duration_s']} s: everything in it was ended")
         denials = result.get("denials")
         if not isinstance(denials, list) or not denials:
             return

@@ -11,6 +11,7 @@ being taken is never swept.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -107,6 +108,13 @@ def _answers(directory: int, name: str) -> bool:
     finally:
         sock.close()
     return True
+
+
+def release(place: Place) -> None:
+    """Give a name back that no sandbox came to have."""
+    for path in place.leftovers:
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
 
 
 def sweep(directory: int, name: str) -> None:

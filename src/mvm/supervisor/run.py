@@ -149,7 +149,7 @@ class Foreground(Listener):
             self._supervisor.on_signal(signal.SIGWINCH, self._on_resize)
 
     def _not_started(self, code: int, tried: str) -> None:
-        why = "not found in the sandbox" if code == errno.ENOENT else os.strerror(code).lower() or "it ended"
+        why = "not found in the sandbox" if code == errno.ENOENT else os.strerror(code).lower()
         self._notices.say(f"{tried}: {why}")
 
     def _on_resize(self, _signum: int) -> None:

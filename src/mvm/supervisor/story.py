@@ -1,6 +1,7 @@
 """The story of one sandbox in the process that holds its gateway.
 
-    begin    take the name, open the record, start the machine, hang the gateway into its door, open the ports
+    begin    take the name, open the record, start the machine; while it makes itself, get ready;
+             hang the gateway into its door, open the ports
     spawn    a command, then another
     finish   close the gateway, recording its last denials; end the machine, seal the record, say the result
 
@@ -14,18 +15,17 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from mvm import __version__
 from mvm.audit.log import Log
 from mvm.audit.record import Kind
 from mvm.audit.state import state_directory
 from mvm.backends.interface import Exited, Gone, NotStarted, Sockets, Started
 from mvm.errors import AuditError
 from mvm.gateway import door
-from mvm.gateway.gateway import Gateway
 from mvm.gateway.loop import READ
 from mvm.gateway.names import POOLS
 from mvm.supervisor import registry
 from mvm.supervisor.control import Control
-from mvm.supervisor.forwards import Forwards
 from mvm.terms import Outcome, Tls
 
 if TYPE_CHECKING:
@@ -33,15 +33,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mvm.audit.denial import Denial
+    from mvm.audit.keys import SigningKey
     from mvm.backends.interface import Backend, Event, Machine
     from mvm.gateway.failure import Failure
+    from mvm.gateway.gateway import Gateway
     from mvm.plan.plan import Command, Plan
     from mvm.policy.model import Grant
+    from mvm.supervisor.forwards import Forwards
     from mvm.supervisor.listeners import Job, Listener
     from mvm.supervisor.process import Supervisor
     from mvm.supervisor.request import Request
-
-VERSION = "0.1.0"
 
 
 class Sandbox:
@@ -78,6 +79,7 @@ class Sandbox:
         self._state = state_directory(environ)
         self._place: registry.Place | None = None
         self._log: Log | None = None
+        self._key: SigningKey | None = None
         self._machine: Machine | None = None
         self._gateway: Gateway | None = None
         self._control: Control | None = None
@@ -107,26 +109,29 @@ class Sandbox:
         plan = self.plan
         self._place = registry.take(plan.name, self._environ)
         self._log = Log.create(self._state, plan.run)
-        ports = Forwards.listen(plan.policy.forwards)
-        try:
-            self._machine = self._backend.start(plan, self._open_door, self._place.leftovers)
-        except BaseException:
-            for listener in ports:
-                listener.close()
-            raise
-        self._record_start(self._log, self._machine)
-        for descriptor in self._machine.descriptors:
+        machine = self._machine = self._backend.start(plan, self._open_door, self._place.leftovers)
+        # The machine makes itself on another processor meanwhile; what it is forked from stays small.
+        from mvm.audit.keys import signing_key
+        from mvm.gateway.gateway import Gateway
+
+        self._key = signing_key(self._state)
+        machine.establish()
+        self._record_start(self._log, machine)
+        for descriptor in machine.descriptors:
             self.supervisor.loop.watch(descriptor, READ, self._on_machine)
         self._gateway = Gateway(
             loop=self.supervisor.loop,
-            sockets=door.DoorSockets(*self._machine.door),
+            sockets=door.DoorSockets(*machine.door),
             policy=plan.policy,
             log=self._log,
             watcher=self,
             pipes=self.supervisor.pipes,
             system=self.supervisor.system,
         )
-        self._forwards = Forwards(self.supervisor, plan.policy.forwards, ports, self._machine)
+        if plan.policy.forwards:
+            from mvm.supervisor.forwards import Forwards
+
+            self._forwards = Forwards(self.supervisor, plan.policy.forwards, machine)
         self._control = Control(self, self._place.listener)
         for seconds in (plan.timeout, plan.policy.ttl):
             if seconds is not None:
@@ -147,7 +152,7 @@ class Sandbox:
         log.append(
             Kind.RUN_STARTED,
             name=plan.name,
-            version=VERSION,
+            version=__version__,
             backend=plan.backend,
             isolation=plan.isolation,
             policy=policy_digest(policy),
@@ -272,7 +277,7 @@ class Sandbox:
         """End it; the first call decides how it ended, later ones do nothing."""
         if self.result is not None:
             return
-        from mvm.supervisor.result import make_result
+        from mvm.supervisor.result import EXIT_KILLED, make_result
 
         outcome = self._outcome or outcome
         self.result = result = {}
@@ -281,7 +286,7 @@ class Sandbox:
         self.result = result = make_result(self, outcome, status, duration)
         self._seal(result)
         for job in self._jobs.values():
-            job.failed(0, "the sandbox has ended")
+            job.ended(EXIT_KILLED)
         self._jobs = {}
         for listener in tuple(self.listeners):
             listener.ended(result)
@@ -300,11 +305,10 @@ class Sandbox:
             self._machine.close()
 
     def _seal(self, result: dict[str, object]) -> None:
-        from mvm.audit.keys import signing_key
-
-        log, gateway = self._log, self._gateway
+        log, gateway, key = self._log, self._gateway, self._key
         assert log is not None, "sealed before begin"
         assert gateway is not None, "sealed before begin"
+        assert key is not None, "sealed before begin"
         cause, status = result["cause"], result["exit_code"]
         try:
             if self.error is None:
@@ -319,7 +323,7 @@ class Sandbox:
                     up=gateway.totals[0],
                     down=gateway.totals[1],
                 )
-                log.seal(signing_key(self._state))
+                log.seal(key)
         except AuditError as error:
             self.error = error
         finally:
@@ -335,9 +339,7 @@ class Sandbox:
         if self._log is not None:
             self._log.close()
         if self._place is not None and self._machine is None:
-            from mvm.backends.namespace.keeper import remove
-
-            remove(self._place.leftovers)
+            registry.release(self._place)
 
 
 def grant_fields(grant: Grant) -> dict[str, object]:

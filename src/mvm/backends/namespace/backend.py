@@ -47,7 +47,7 @@ class NamespaceBackend:
     def start(
         self, plan: Plan, open_door: Callable[[], Sequence[socket.socket]], leftovers: Sequence[str]
     ) -> NamespaceMachine:
-        """Make the sandbox of a plan.
+        """Begin to make the sandbox of a plan.
 
         Raises:
             BackendUnavailable: the machine withholds something; nothing is left behind.
@@ -74,7 +74,7 @@ class NamespaceBackend:
         machine = NamespaceMachine(pid, to_keeper, to_init, cgroup, own)
         machine.limits = _say_limits(cgroup, rlimits)
         try:
-            machine.establish(plan)
+            machine.admit(plan)
         except BaseException:
             machine.close()
             raise
@@ -110,8 +110,8 @@ class NamespaceMachine:
         """Those that `receive` reads."""
         return self._to_keeper.fileno(), self._to_init.fileno()
 
-    def establish(self, plan: Plan) -> None:
-        """Give the new namespaces their ids, and wait for the door and for init.
+    def admit(self, plan: Plan) -> None:
+        """Give the new namespaces their ids, and let keeper and init go on.
 
         Raises:
             BackendUnavailable: something was withheld; the text says what.
@@ -125,6 +125,13 @@ class NamespaceMachine:
         finally:
             for descriptor in owned:
                 os.close(descriptor)
+
+    def establish(self) -> None:
+        """Wait for the door and for init.
+
+        Raises:
+            BackendUnavailable: something was withheld; the text says what.
+        """
         _number, init, _text, descriptors = self._expect(self._to_keeper, channel.DOOR)
         self.door = tuple(socket.socket(fileno=descriptor) for descriptor in descriptors)
         if self._cgroup is not None:
