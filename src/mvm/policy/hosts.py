@@ -25,6 +25,7 @@ MAX_LABEL = 63
 """Characters of one label (RFC 1035 section 2.3.4)."""
 
 _MOST_SHOWN = 60
+_IDEOGRAPHIC_STOP = "\u3002"  # what IDNA 2003 took for a dot
 _PLAIN_HINT = "write the host alone: a name (`api.example.com`) or an address (`192.0.2.7`, `2001:db8::7`)"
 _ONE_HINT = "name each host in a grant of its own"
 _SUBDOMAINS_HINT = "name each host; a policy file has `subdomains = 1` and Python `mvm.subdomains()` for more"
@@ -113,7 +114,7 @@ def _is_numeric(label: str) -> bool:
 
 
 def _is_range(name: str) -> bool:
-    return not name.strip("0123456789.-") and "-" in name
+    return not name.strip("0123456789.-") and "-" in name and name.strip(".-") != ""
 
 
 def _read(text: str, place: Place) -> Host:
@@ -177,7 +178,8 @@ def _refuse_patterns(text: str, place: Place) -> None:
 
 def _refuse_slashes(text: str, place: Place) -> None:
     base, slash, length = text.partition("/")
-    if slash and (_is_address(base) or not base.strip("0123456789.")) and not length.strip("0123456789."):
+    is_address = base != "" and (_is_address(base) or not base.strip("0123456789."))
+    if slash and is_address and not length.strip("0123456789."):
         raise place.refused("cidr", f"{shown(text)} is a block of addresses", _ONE_HINT)
     if any(char in text for char in "/\\?#"):
         raise place.refused("path-in-host", f"{shown(text)} has a path, query or fragment in it", _PLAIN_HINT)
@@ -295,7 +297,7 @@ def _refuse_other_digits(label: str, text: str, place: Place) -> None:
         return
     folded = "".join(
         char if char.isascii() else str(decimal(char, char)) for char in normalize("NFKC", label)
-    )
+    ).replace(_IDEOGRAPHIC_STOP, ".")
     if folded.isascii() and not folded.strip("0123456789.") and folded.strip("."):
         message = f"{shown(text)} spells {folded} with other digits; some programs read a number there"
         raise place.refused("numeric-host", message, "write addresses with the digits 0 to 9")
@@ -304,7 +306,7 @@ def _refuse_other_digits(label: str, text: str, place: Place) -> None:
 def _idna_hint(text: str) -> str:
     from unicodedata import normalize
 
-    folded = normalize("NFKC", text).lower().replace("\u3002", ".")
+    folded = normalize("NFKC", text).lower().replace(_IDEOGRAPHIC_STOP, ".")
     if folded != text and folded.isprintable() and len(folded) <= MAX_NAME:
         return f"write {shown(folded)} if that is the name; mvm folds nothing (IDNA 2008)"
     return "write the name as its owner registered it, in lower case"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mvm.policy.fields import default_tls
 from mvm.policy.grants import format_grant, grant_from_json, grant_to_json, parse_grant
-from mvm.policy.hosts import Place, parse_host, shown
+from mvm.policy.hosts import Place, parse_host, refuse_urls, shown
 from mvm.policy.model import Dns
 from mvm.policy.ports import format_forward, parse_forward, port_of_text
 from mvm.policy.quantities import format_duration, format_size, parse_duration, parse_size
@@ -81,6 +81,7 @@ def parse_resolver(text: str, *, path: str, source: str = "") -> tuple[Address, 
         PolicyRefused: it is none; a name server can't be named, for nothing would resolve its name.
     """
     place = Place(path, source)
+    refuse_urls(text, place)
     literal, port = text, ""
     if text.startswith("["):
         literal, bracket, rest = text[1:].partition("]")
