@@ -129,7 +129,7 @@ def test_sockets() -> None:
 
 
 def test_no_new_namespace() -> None:
-    """None is made by unshare, clone or clone3, where without the filter each would be; setns goes nowhere."""
+    """None is made by unshare, clone or clone3, where without the filter it would; setns goes nowhere."""
     own = os.open("/proc/self/ns/uts", os.O_RDONLY)
 
     def act() -> dict[str, str]:
@@ -322,7 +322,7 @@ PROGRAMS = {
     "looking up names": "import socket; assert socket.getaddrinfo('localhost', 80)",
     "a database": "import sqlite3; c = sqlite3.connect('x.db'); c.execute('create table t (x)'); c.commit()",
     "files": "import shutil; shutil.copy('/etc/hostname', 'y'); shutil.move('y', 'z')",
-    "shared memory": "from multiprocessing.shared_memory import *; SharedMemory(create=True, size=9).unlink()",
+    "shared memory": "from multiprocessing.shared_memory import *; SharedMemory(None, True, 9).unlink()",
     "a terminal": "import pty, sys; sys.exit(pty.spawn(['true']))",
     "tracing": "import os; os.system('command -v strace >/dev/null || exit 0; strace -f -o t true')",
     "compiling": "import os; assert os.system('echo \"int main(){}\" | cc -x c - || ! command -v cc') == 0",
