@@ -289,17 +289,19 @@ def test_the_workspace_is_written_as_ones_own(mvmctl: Mvmctl, tmp_path: Path) ->
     assert made.stat().st_uid == os.geteuid()
 
 
-def test_volumes_are_read_only_unless_they_say_otherwise(mvmctl: Mvmctl, tmp_path: Path) -> None:
-    """-v SRC:DST can be read and not written; with :rw it can."""
+def test_a_volume_is_writable_unless_it_says_ro(mvmctl: Mvmctl, tmp_path: Path) -> None:
+    """As with docker: -v SRC:DST:ro can be read and not written; without it, or with :rw, it can."""
     (tmp_path / "file").write_text("there")
     source = str(tmp_path)
     words = ("--", "sh", "-c", "cat /data/file; echo new > /data/new")
-    ended = mvmctl("run", "-v", f"{source}:/data", *words)
+    ended = mvmctl("run", "-v", f"{source}:/data:ro", *words)
     assert ended.exit_code != 0
     assert ended.stdout == "there"
     assert not (tmp_path / "new").exists()
-    mvmctl("run", "-v", f"{source}:/data:rw", *words).expect(0)
-    assert (tmp_path / "new").read_text() == "new\n"
+    for volume in (f"{source}:/data", f"{source}:/data:rw"):
+        mvmctl("run", "-v", volume, *words).expect(0)
+        assert (tmp_path / "new").read_text() == "new\n"
+        (tmp_path / "new").unlink()
 
 
 def test_a_start_directory_is_chosen(mvmctl: Mvmctl) -> None:

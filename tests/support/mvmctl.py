@@ -14,6 +14,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,15 +98,24 @@ class Running:
         self.process.stdin.write(data)
         self.process.stdin.flush()
 
-    def finish(self, *, timeout_s: float = _LIMIT_S) -> Ended:
-        """Close its stdin and wait for its end.
+    def feed(self, data: bytes) -> None:
+        """Write to its stdin and close it, however long that takes; a reader that has gone is no error."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(data)
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+
+    def finish(self, *, timeout_s: float = _LIMIT_S, closes_stdin: bool = True) -> Ended:
+        """Close its stdin, unless somebody feeds it, and wait for its end.
 
         Raises TimeoutError after `timeout_s` seconds with what it has said, having killed it and its group.
         """
         deadline = time.monotonic() + timeout_s
         assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
+        if closes_stdin:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
         try:
             while self._read(deadline):
                 pass
@@ -179,9 +189,14 @@ class Mvmctl:
     ) -> Ended:
         """Run it to its end. Raises TimeoutError after `timeout_s` seconds."""
         running = self.start(*words, env=env, cwd=cwd)
-        if stdin:
-            running.send(stdin)
-        return running.finish(timeout_s=timeout_s)
+        if not stdin:
+            return running.finish(timeout_s=timeout_s)
+        # Beside the reading: a command that answers while it reads would wait for us, and we for it.
+        feeding = threading.Thread(target=running.feed, args=(stdin,))
+        feeding.start()
+        ended = running.finish(timeout_s=timeout_s, closes_stdin=False)
+        feeding.join()
+        return ended
 
     def start(self, *words: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Running:
         """Start it and come back at once; what still runs at the end of the test is killed."""

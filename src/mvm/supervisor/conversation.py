@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import struct
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from mvm.errors import MvmError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from mvm.audit.denial import Denial
     from mvm.gateway.failure import Failure
+    from mvm.policy.decide import Usage
     from mvm.supervisor.frames import Message
     from mvm.supervisor.story import Sandbox
 
@@ -281,8 +283,16 @@ def describe(sandbox: Sandbox) -> Message:
         "command": list(sandbox.request.argv),
         "policy": describe_policy(policy, plan),
         "document": policy_to_json(policy),
+        "standing": [_standing(usage) for _grant, usage in gateway.authority.grants],
         "ports": [format_forward(forward) for forward in policy.forwards],
         "denials": [denial.to_json() for denial in gateway.refusals.ledger.denials],
         "flows": gateway.flows(),
         "failures": gateway.failures,
     }
+
+
+def _standing(usage: Usage) -> dict[str, object]:
+    """Say what is left of a grant's time, and what was carried under it."""
+    ends = None if usage.expires is None else usage.since + usage.expires
+    left = None if ends is None else max(0.0, ends - monotonic())
+    return {"left_s": left, "up": usage.up.carried, "down": usage.down.carried}
