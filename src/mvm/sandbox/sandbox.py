@@ -1,0 +1,300 @@
+"""A sandbox, its commands and its policy, as the caller's thread sees them: every call blocks.
+
+Owns `Sandbox` and `Result`. Must never hold a byte of a flow: that is the helper's.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mvm.errors import CommandFailed, PolicyDenied, SandboxTimeout, TransportError, UsageError
+from mvm.sandbox.helper import HELPER
+from mvm.sandbox.process import Popen
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Self
+
+    from mvm.policy.model import Policy
+    from mvm.supervisor.client import Client
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What came of one command.
+
+    Attributes:
+        returncode: its status as a shell gives it: 128 + n where signal n ended it.
+        stdout, stderr: what it wrote, bytes.
+        denials: what was denied in the sandbox while it ran, objects of schema `mvm.denial/1`.
+        flows: what was reached while it ran, one object a host, port and protocol.
+        cause: `policy`, `transport` or `guest` where it failed, else None.
+    """
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+    denials: tuple[dict[str, Any], ...]
+    flows: tuple[dict[str, Any], ...]
+    cause: str | None
+
+
+class Sandbox:
+    """A sandbox; use it as a context manager.
+
+    Args:
+        network: what it may reach: the value of `mvm.network(...)`, or a `policy.model.Policy`.
+            Nothing stands for a policy, so it must be given.
+        name: its name, or None for one of its own.
+        workspace: a directory of yours that is writable inside, at its own place, or None.
+        volumes: `SRC:DST[:ro|rw]`, each.
+        env: variables to be set inside.
+        workdir: where commands start, absolute, or None for the workspace, the caller's directory or home.
+        memory: bytes it may use, or None. cpus: processors, or None. pids: processes and threads, or None.
+        timeout: seconds until the sandbox as a whole is ended, or None.
+        backend: `auto` or a backend's name.
+
+    Raises:
+        PolicyRefused: the policy is not acceptable.
+        BackendUnavailable: this machine can't enforce it.
+        AuditError: it can't be recorded.
+        UsageError: another argument is wrong.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: object,
+        name: str | None = None,
+        workspace: str | os.PathLike[str] | None = None,
+        volumes: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+        memory: int | None = None,
+        cpus: float | None = None,
+        pids: int | None = None,
+        timeout: float | None = None,
+        backend: str = "auto",
+    ) -> None:
+        from mvm.supervisor.request import Request
+        from mvm.terms import Limits, Seconds
+
+        self._request = Request(
+            policy=_policy_of(network),
+            name=name,
+            workspace=None if workspace is None else os.fspath(workspace),
+            volumes=tuple(volumes),
+            environ=tuple(f"{key}={value}" for key, value in (env or {}).items()),
+            workdir=workdir,
+            limits=Limits(memory, cpus, pids),
+            timeout=None if timeout is None else Seconds(timeout),
+            backend=backend,
+        )
+        self._started: dict[str, Any] | None = None
+        self._result: dict[str, Any] | None = None
+
+    def __enter__(self) -> Self:
+        """Start it."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it, with all that runs in it."""
+        self.close()
+
+    def start(self) -> None:
+        """Start it; nothing of yours runs yet.
+
+        Raises:
+            as the constructor.
+        """
+        if self._started is None:
+            self._started = HELPER.start(self._request.to_json())
+
+    def close(self) -> dict[str, Any] | None:
+        """End it, with all that runs in it; safe to call twice.
+
+        Returns:
+            `mvm.result/1`, or None where it was never started.
+        """
+        if self._started is not None and self._result is None:
+            try:
+                with self._client() as client:
+                    self._result = client.stop(0)
+            except UsageError:
+                self._result = {}  # it had ended before
+        return self._result
+
+    @property
+    def name(self) -> str:
+        """Its name, for `mvmctl`."""
+        return str(self._running()["name"])
+
+    @property
+    def run_id(self) -> str:
+        """The id that everything recorded of it carries."""
+        return str(self._running()["run"])
+
+    def _running(self) -> dict[str, Any]:
+        if self._started is None:
+            msg = "the sandbox is not started"
+            raise UsageError(msg, hint="use it in a `with` statement, or call start()")
+        return self._started
+
+    def _client(self) -> Client:
+        from mvm.supervisor.client import Client
+
+        return Client(self.name, os.environ)
+
+    def describe(self) -> dict[str, Any]:
+        """Say what it is, what it may reach, and what was reached and denied so far."""
+        with self._client() as client:
+            return client.describe()
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        deny: str = "report",
+    ) -> Result:
+        """Run one command to its end.
+
+        Args:
+            argv: the command, at least one word.
+            stdin: what it reads.
+            env: variables to be set for it alone.
+            workdir: where it starts, absolute.
+            timeout: seconds until it is killed, or None.
+            check: whether a status other than 0 is an error.
+            deny: `report`, or `fail` to have any denial be an error.
+
+        Raises:
+            SandboxTimeout: the time ran out; the command was killed.
+            PolicyDenied: `deny` is `fail`, and something was denied.
+            TransportError: `check`, and it failed after a granted host could not be reached.
+            CommandFailed: `check`, and it failed.
+            UsageError: it can't be started, or the sandbox has ended.
+        """
+        before = self.describe()
+        process = self.popen(argv, env=env, workdir=workdir)
+        try:
+            stdout, stderr = process.communicate(stdin, timeout=timeout)
+        except SandboxTimeout:
+            process.kill()
+            process.wait()
+            raise
+        finally:
+            process.close()
+        returncode = process.wait()
+        after = self.describe()
+        result = _result_of(returncode, stdout, stderr, before, after)
+        if deny == "fail" and result.denials:
+            first = result.denials[0]
+            msg = f"denied: {first['host'] or first['address']} [{first['reason']}]"
+            raise PolicyDenied(msg, hint=str(first["remedy"]["text"]), denials=result.denials)
+        if check and returncode:
+            msg = f"{argv[0]} ended with status {returncode}"
+            if result.cause == "transport":
+                raise TransportError(f"{msg}: {after['failures'][-1]['error']}")
+            raise CommandFailed(msg, returncode=returncode, stdout=stdout, stderr=stderr)
+        return result
+
+    def popen(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, workdir: str | None = None
+    ) -> Popen:
+        """Start one command, with a pipe at each of its streams.
+
+        Args:
+            argv: the command, at least one word.
+            env: variables to be set for it alone.
+            workdir: where it starts, absolute.
+
+        Raises:
+            UsageError: it can't be started, or the sandbox has ended.
+        """
+        if not argv or isinstance(argv, str):
+            msg = "a command is a list of at least one word"
+            raise UsageError(msg, hint='write ["python3", "-c", "print(1)"]')
+        message = {
+            "do": "exec",
+            "argv": list(argv),
+            "environ": [f"{key}={value}" for key, value in (env or {}).items()],
+            "workdir": workdir,
+        }
+        return Popen(self._client(), message)
+
+    def set_network(self, network: object, *, expect: str | None = None) -> str:
+        """Put another policy in force, all of it; flows of grants that are gone are reset within 100 ms.
+
+        Args:
+            network: as the constructor's.
+            expect: the digest of the policy that it replaces, or None for whichever stands.
+
+        Returns:
+            The new digest.
+
+        Raises:
+            PolicyRefused: the policy is not acceptable.
+            UsageError: another policy than `expect` stands.
+            AuditError: the change can't be recorded, and is not made.
+        """
+        with self._client() as client:
+            answer = client.set_policy(_policy_of(network), expect=expect, by="api")
+        if "conflict" in answer:
+            msg = f"the policy is not the expected one any more: it is {answer['conflict']}"
+            raise UsageError(msg, hint="read it again, and set it with its present digest")
+        return str(answer["digest"])
+
+    @property
+    def network_digest(self) -> str:
+        """The digest of the policy that stands."""
+        return str(self.describe()["policy"]["digest"])
+
+
+def _policy_of(network: object) -> Policy:
+    from mvm.policy.model import Policy
+
+    if isinstance(network, Policy):
+        return network
+    from mvm.declare import policy_of_network
+
+    return policy_of_network(network)
+
+
+def _result_of(
+    returncode: int, stdout: bytes, stderr: bytes, before: dict[str, Any], after: dict[str, Any]
+) -> Result:
+    """Say what was denied and reached between two descriptions."""
+    denials = _grown(
+        before["denials"],
+        after["denials"],
+        ("layer", "reason", "host", "address", "port", "protocol"),
+        "count",
+    )
+    flows = _grown(before["flows"], after["flows"], ("host", "port", "protocol"), "flows")
+    failures = _grown(before["failures"], after["failures"], ("host", "port", "error"), "count")
+    cause = None
+    if returncode:
+        cause = "policy" if denials else "transport" if failures else "guest"
+    return Result(
+        returncode=returncode, stdout=stdout, stderr=stderr, denials=denials, flows=flows, cause=cause
+    )
+
+
+def _grown(
+    before: list[dict[str, Any]], after: list[dict[str, Any]], key: Sequence[str], count: str
+) -> tuple[dict[str, Any], ...]:
+    counts = {tuple(entry[name] for name in key): entry[count] for entry in before}
+    grown = []
+    for entry in after:
+        more = entry[count] - counts.get(tuple(entry[name] for name in key), 0)
+        if more > 0:
+            grown.append({**entry, count: more})
+    return tuple(grown)
