@@ -31,7 +31,7 @@ from mvm.terms import Layer, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from mvm.gateway.names import Pools
+    from mvm.gateway.names import Pair, Pools
     from mvm.terms import Address
 
     Network = IPv4Network | IPv6Network
@@ -53,6 +53,8 @@ _DNS = 53
 _LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 _EVERYWHERE: tuple[Network, ...] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 _KEYS_A_BATCH = 1000
+_NEAR_END, _FAR_END = b"\x02mvm\x00\x01", b"\x02mvm\x00\x02"
+"""The ethernet addresses of a wire's ends: locally administered, the same for every wire."""
 
 # Refused by the kernel at once even where every host is granted; what else is not public
 # (`policy.addresses` knows all of it) is refused by the gateway.
@@ -169,9 +171,9 @@ def lay_wire(pools: Pools, name: str, workload: int, peer: str) -> None:
         OSError: the kernel refused; the text says what.
     """
     with rtnetlink.RouteSocket() as routes:
-        routes.veth(name, peer, workload)
+        routes.veth(name, peer, workload, (_NEAR_END, _FAR_END))
         routes.commit()
-        _join(routes, socket.if_nametoindex(name), pools.resolver, pools.workload)
+        _set_up_end(routes, name, pools.resolver, pools.workload, _FAR_END)
 
 
 def join_wire(pools: Pools, peer: str) -> None:
@@ -182,20 +184,28 @@ def join_wire(pools: Pools, peer: str) -> None:
     """
     with rtnetlink.RouteSocket() as routes:
         routes.link_up(rtnetlink.LOOPBACK_INDEX)
-        index = socket.if_nametoindex(peer)
-        _join(routes, index, pools.workload, pools.resolver)
+        index = _set_up_end(routes, peer, pools.workload, pools.resolver, _NEAR_END)
+        routes.route_local(ip_network(pools.workload[1]), index, None)
         for gateway in pools.resolver:
             routes.route_via(gateway, index)
         routes.commit()
 
 
-def _join(
-    routes: rtnetlink.RouteSocket, index: int, own: tuple[Address, ...], other: tuple[Address, ...]
-) -> None:
-    for address, peer in zip(own, other, strict=True):
-        routes.address(index, address, peer)
+def _set_up_end(routes: rtnetlink.RouteSocket, name: str, own: Pair, other: Pair, ethernet: bytes) -> int:
+    """One end of a wire, and the way to the other.
+
+    Nothing is left for IPv6 to find out by itself, which it does some time after it was acknowledged: until
+    then what is sent would be lost, and cost its sender seconds.
+    """
+    index = socket.if_nametoindex(name)
     routes.link_up(index)
+    for address in own:
+        routes.address(index, address)
+    for address in other:
+        routes.route_on_link(address, index)
+        routes.neighbour(index, address, ethernet)
     routes.commit()
+    return index
 
 
 def verify(layout: Layout) -> str | None:

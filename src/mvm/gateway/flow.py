@@ -11,9 +11,7 @@
     tls=off                      RAW       not looked at            the dial at once
 
 No byte of the workload's goes upstream before `Cleared`, but for the beginning of what may still be
-anything (`FirstFlight.release`). Known hole: a protocol in which the workload says a
-mere word without a space or line end behind it, and then waits, is not told from HTTP, and denied when its
-time is over (`tls=off` lets it pass).
+anything: a word without a line end, which a server may be waiting for (`FirstFlight.release`).
 
 A denial is told in what the workload speaks:
 

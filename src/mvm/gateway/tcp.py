@@ -164,7 +164,7 @@ class TcpFlow:
         upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client, loop = self._client, self._gateway.loop
         relay = self._relay = self._make_relay(upstream)
-        loop.take_over(client.fileno(), EVENTS, relay.on_client)
+        loop.handle(client.fileno(), relay.on_client)
         loop.handle(upstream.fileno(), relay.on_upstream)
         try:
             self._hand_over(relay.up)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Self
 
 from mvm.kernel import netlink
@@ -24,15 +25,17 @@ ROUTE_LOCAL = 2
 _RTM_NEWLINK, _RTM_GETLINK = 16, 18
 _RTM_NEWADDR = 20
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+_RTM_NEWNEIGH = 28
 _IFF_UP = 1
 _IFA_F_NODAD = 0x02
 _AF_INET, _AF_INET6 = 2, 10
 _TABLE_MAIN = 254
 _PROTO_BOOT = 3
-_SCOPE_HOST = 254
-_IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 3, 18, 28
+_SCOPE_LINK, _SCOPE_HOST = 253, 254
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 18, 28
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_NDA_DST, _NDA_LLADDR, _NUD_PERMANENT = 1, 2, 0x80
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
 
 
@@ -91,16 +94,20 @@ class RouteSocket:
         """Bring a link up."""
         self._add(_RTM_NEWLINK, _link(index, _IFF_UP, _IFF_UP), f"bring up link {index}", create=False)
 
-    def address(self, index: int, address: Address, peer: Address | None = None) -> None:
-        """Give a link an address, usable at once (no duplicate address detection).
-
-        No network comes with it, only a route to `peer`, the address at the link's other end.
-        """
+    def address(self, index: int, address: Address) -> None:
+        """Give a link an address, usable at once (no duplicate address detection); no network comes with it."""
         flags = _IFA_F_NODAD if address.version == 6 else 0
         body = struct.pack("=BBBBi", _family(address), address.max_prefixlen, flags, 0, index)
-        body += netlink.attribute(_IFA_LOCAL, address.packed)
-        body += netlink.attribute(_IFA_ADDRESS, (peer or address).packed)
+        body += netlink.attribute(_IFA_LOCAL, address.packed) + netlink.attribute(
+            _IFA_ADDRESS, address.packed
+        )
         self._add(_RTM_NEWADDR, body, f"add address {address}")
+
+    def neighbour(self, index: int, address: Address, ethernet: bytes) -> None:
+        """Say once and for all which ethernet address an address at the other end of a link has."""
+        body = struct.pack("=BxHiHBB", _family(address), 0, index, _NUD_PERMANENT, 0, 0)
+        body += netlink.attribute(_NDA_DST, address.packed) + netlink.attribute(_NDA_LLADDR, ethernet)
+        self._add(_RTM_NEWNEIGH, body, f"neighbour {address}")
 
     def route_local(self, network: IPv4Network | IPv6Network, index: int, source: Address | None) -> None:
         """Make every address of `network` local (AnyIP), with a preferred source or none.
@@ -108,39 +115,44 @@ class RouteSocket:
         In table main: in table local, IPv6 would swallow the replies to a workload behind a wire.
         """
         scope = _SCOPE_HOST if network.version == 4 else 0
-        body = struct.pack(
-            "=BBBBBBBBI",
-            _family(network),
-            network.prefixlen,
-            0,
-            0,
-            _TABLE_MAIN,
-            _PROTO_BOOT,
-            scope,
-            ROUTE_LOCAL,
-            0,
-        )
-        if network.prefixlen:
-            body += netlink.attribute(_RTA_DST, network.network_address.packed)
-        body += netlink.attribute(_RTA_OIF, struct.pack("=i", index))
-        if source is not None:
-            body += netlink.attribute(_RTA_PREFSRC, source.packed)
-        self._add(_RTM_NEWROUTE, body, f"make {network} local")
+        attributes = netlink.attribute(_RTA_PREFSRC, source.packed) if source is not None else b""
+        self._route(network, index, ROUTE_LOCAL, scope, attributes, f"make {network} local")
+
+    def route_on_link(self, address: Address, index: int) -> None:
+        """An address that is at the other end of a link."""
+        scope = _SCOPE_LINK if address.version == 4 else 0
+        self._route(ip_network(address), index, ROUTE_UNICAST, scope, b"", f"reach {address}")
 
     def route_via(self, gateway: Address, index: int) -> None:
         """A default route by a next hop: only ever inside the workload's namespace of the wire layout."""
-        body = struct.pack(
-            "=BBBBBBBBI", _family(gateway), 0, 0, 0, _TABLE_MAIN, _PROTO_BOOT, 0, ROUTE_UNICAST, 0
-        )
-        body += netlink.attribute(_RTA_GATEWAY, gateway.packed)
-        body += netlink.attribute(_RTA_OIF, struct.pack("=i", index))
-        self._add(_RTM_NEWROUTE, body, f"route by {gateway}")
+        everywhere = ip_network("0.0.0.0/0" if gateway.version == 4 else "::/0")
+        attributes = netlink.attribute(_RTA_GATEWAY, gateway.packed)
+        self._route(everywhere, index, ROUTE_UNICAST, 0, attributes, f"route by {gateway}")
 
-    def veth(self, name: str, peer: str, peer_namespace: int) -> None:
-        """A pair of joined links: `name` here, `peer` in the namespace of that descriptor."""
-        far = _link(0) + netlink.text(_IFLA_IFNAME, peer)
+    def _route(
+        self,
+        network: IPv4Network | IPv6Network,
+        index: int,
+        kind: int,
+        scope: int,
+        attributes: bytes,
+        name: str,
+    ) -> None:
+        family, size = _family(network), network.prefixlen
+        body = struct.pack("=BBBBBBBBI", family, size, 0, 0, _TABLE_MAIN, _PROTO_BOOT, scope, kind, 0)
+        if network.prefixlen:
+            body += netlink.attribute(_RTA_DST, network.network_address.packed)
+        body += netlink.attribute(_RTA_OIF, struct.pack("=i", index)) + attributes
+        self._add(_RTM_NEWROUTE, body, name)
+
+    def veth(self, name: str, peer: str, peer_namespace: int, ethernet: tuple[bytes, bytes]) -> None:
+        """A pair of joined links: `name` here, `peer` in the namespace of that descriptor.
+
+        `ethernet` are their addresses, in that order.
+        """
+        far = _link(0) + netlink.text(_IFLA_IFNAME, peer) + netlink.attribute(_IFLA_ADDRESS, ethernet[1])
         far += netlink.attribute(_IFLA_NET_NS_FD, struct.pack("=i", peer_namespace))
-        body = _link(0) + netlink.text(_IFLA_IFNAME, name)
+        body = _link(0) + netlink.text(_IFLA_IFNAME, name) + netlink.attribute(_IFLA_ADDRESS, ethernet[0])
         body += netlink.nested(
             _IFLA_LINKINFO,
             netlink.text(_IFLA_INFO_KIND, "veth"),

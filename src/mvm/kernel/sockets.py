@@ -103,6 +103,9 @@ def error_sender(family: socket.AddressFamily, mark: int) -> socket.socket:
 def _raw(family: socket.AddressFamily, protocol: int, mark: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_RAW | _NEW, protocol)
     sock.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+    if family == socket.AF_INET6:
+        # Else IPv6 sends only from addresses that a link has, not from those that a route makes local.
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
     _attach_filter(sock, _DROP_ALL)
     return sock
 
@@ -183,7 +186,9 @@ def _send_raw(sock: socket.socket, parts: list[bytes], source: Address, target: 
 
 
 def plain(address: str) -> Address:
-    """The address behind the text of a dual-stack socket (IPv4-mapped becomes IPv4)."""
+    """The address behind the text of a dual-stack socket, which maps IPv4, or of a packet, which doesn't."""
+    if ":" not in address:
+        return IPv4Address(address)
     value = IPv6Address(address)
     return value.ipv4_mapped or value
 
