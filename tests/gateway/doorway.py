@@ -11,6 +11,7 @@ veth. Must never decide what is right: tests do.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -92,6 +93,7 @@ class Doorway:
         self.layout, self.policy = layout, granted
         run = make_run_id(time.time_ns() // 1_000_000, os.urandom(10))
         self.record = Path(state, "runs", run, "log.jsonl")
+        self._running: list[Running] = []
         sockets, self._namespaces = _open_door(granted, layout)
         self._control, theirs = socket.socketpair()
         self._control.settimeout(_LIMIT_S)
@@ -105,14 +107,13 @@ class Doorway:
         assert self.ask("ready")
 
     def close(self) -> None:
-        """End the gateway and let go of the namespaces; a second time does nothing."""
-        if self._gateway:
-            os.kill(self._gateway, signal.SIGKILL)
-            os.waitpid(self._gateway, 0)
-            self._gateway = 0
-            self._control.close()
-            for descriptor in self._namespaces:
-                os.close(descriptor)
+        """End the gateway and what still goes on inside, and let go of the namespaces."""
+        self.kill()
+        for running in self._running:
+            running.close()
+        self._control.close()
+        for descriptor in self._namespaces:
+            os.close(descriptor)
 
     # ---- outside
 
@@ -137,9 +138,10 @@ class Doorway:
 
     def kill(self) -> None:
         """End the gateway's process by SIGKILL; the namespaces stay."""
-        os.kill(self._gateway, signal.SIGKILL)
-        os.waitpid(self._gateway, 0)
-        self._gateway = 0
+        if self._gateway:
+            os.kill(self._gateway, signal.SIGKILL)
+            os.waitpid(self._gateway, 0)
+            self._gateway = 0
 
     @property
     def pid(self) -> int:
@@ -149,7 +151,7 @@ class Doorway:
     # ---- inside
 
     def inside(self, act: Callable[[], T], *, privileged: bool = False, limit_s: int = _LIMIT_S) -> T:
-        """Do something where the workload is; `privileged`: with every capability over the door.
+        """Do something where the workload is; `privileged`: with every capability over its namespace.
 
         Raises what `act` raised, or Ended if it did not end in time.
         """
@@ -157,13 +159,15 @@ class Doorway:
 
     def start(self, act: Callable[[Talk], T]) -> Running:
         """Begin something where the workload is, and talk with it meanwhile."""
-        return Running(lambda talk: self._act(lambda: act(talk), False, _LIMIT_S))
+        self._running.append(Running(lambda talk: self._act(lambda: act(talk), False, _LIMIT_S)))
+        return self._running[-1]
 
     def _act(self, act: Callable[[], T], privileged: bool, limit_s: int) -> T:
         signal.alarm(limit_s)
+        _take_all_descriptors()
         self._control.close()
-        user, network, workload = self._namespaces
-        for namespace in (user, network if privileged else workload):
+        user, _door, workload = self._namespaces
+        for namespace in (user, workload):
             syscalls.enter(namespace)
         if not privileged:
             namespaces.enter_user_namespace()
@@ -214,14 +218,19 @@ class Running:
 
     def result(self) -> Any:  # noqa: ANN401  whatever the act returns
         """Wait for its end. Raises what it raised."""
-        try:
-            kind, value = self.talk.hear()
-        finally:
-            self.talk.close()
-            os.waitpid(self._pid, 0)
+        kind, value = self.talk.hear()
+        self.close()
         if kind == "failure":
             raise value
         return value
+
+    def close(self) -> None:
+        """End it, if it goes on still."""
+        if self._pid:
+            self.talk.close()
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
+            self._pid = 0
 
 
 # ---- the opener
@@ -284,6 +293,7 @@ def _hold_gateway(
     status = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _take_all_descriptors()
         if os.geteuid() != 0:
             syscalls.drop_capabilities()  # as an ordinary user's process has none
         _Holder(control, sockets, granted, state, run).run()
@@ -394,12 +404,16 @@ class _Holder:
 
     def descriptors(self) -> int:
         """How many descriptors the process has."""
-        return len(os.listdir("/proc/self/fd"))
+        return len(_open_descriptors())
+
+    def sockets(self) -> int:
+        """How many of them are sockets."""
+        return sum(what.startswith("socket:") for what in _open_descriptors().values())
 
     def leave_descriptors(self, count: int) -> None:
         """Have no more than so many descriptors left; a negative number: as many as there may be."""
         _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = hard if count < 0 else max(int(fd) for fd in os.listdir("/proc/self/fd")) + 1 + count
+        most = hard if count < 0 else max(_open_descriptors()) + 1 + count
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
     def break_record(self) -> None:
@@ -423,6 +437,20 @@ class _Holder:
         """Close the gateway, twice: the second time does nothing."""
         self.gateway.close()
         self.gateway.close()
+
+
+def _take_all_descriptors() -> None:
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _open_descriptors() -> dict[int, str]:
+    """What each descriptor of this process is of, without the one that the listing takes."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return found
 
 
 def _send(sock: socket.socket, word: object) -> None:
