@@ -157,6 +157,15 @@ class Doorway:
         """
         return in_child(lambda: self._act(act, privileged, limit_s))
 
+    def at_door(self, act: Callable[[], T]) -> T:
+        """Do something in the door's own namespace, with every capability over it."""
+
+        def enter() -> T:
+            syscalls.enter(self._namespaces[1])
+            return act()
+
+        return self.inside(enter, privileged=True)
+
     def start(self, act: Callable[[Talk], T]) -> Running:
         """Begin something where the workload is, and talk with it meanwhile."""
         self._running.append(Running(lambda talk: self._act(lambda: act(talk), False, _LIMIT_S)))
@@ -411,10 +420,16 @@ class _Holder:
         return sum(what.startswith("socket:") for what in _open_descriptors().values())
 
     def leave_descriptors(self, count: int) -> None:
-        """Have no more than so many descriptors left; a negative number: as many as there may be."""
+        """Have so many descriptors left; below zero not even those that are there could be had again."""
         _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = hard if count < 0 else max(_open_descriptors()) + 1 + count
+        used, most = _open_descriptors(), 3
+        while count >= 0 and most - sum(fd < most for fd in used) < count:
+            most += 1
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+    def restore_descriptors(self) -> None:
+        """Have as many as there may be again."""
+        _take_all_descriptors()
 
     def break_record(self) -> None:
         """Have nothing recorded any more, as on a full disk."""
