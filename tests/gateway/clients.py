@@ -106,6 +106,13 @@ def get_http(host: str, port: int = 80, family: int = socket.AF_UNSPEC, header: 
         return ask_http(sock, header or host)
 
 
+def ask_line(host: str, port: int) -> bytes:
+    """Say a line on a new connection, and hear one back."""
+    with connect(host, port) as sock:
+        sock.sendall(b"hello\n")
+        return sock.recv(100)
+
+
 def ask_udp(host: str, port: int, data: bytes, family: int = socket.AF_UNSPEC) -> bytes:
     """Send a datagram from a connected socket and wait for one back."""
     kind, _, _, _, place = socket.getaddrinfo(host, port, family, socket.SOCK_DGRAM)[0]

@@ -145,7 +145,7 @@ def open_door(layout: Layout, pools: Pools, *, unrestricted: bool) -> DoorSocket
     rules = nftables.open_socket()
     _rules(layout, pools).send(rules)
     edit(rules, EVERY_HOST if unrestricted else (), ())
-    _set("ipv4/ip_unprivileged_port_start", "0")  # the workload may serve on any port
+    _let_workload_serve_any_port()
     return DoorSockets(
         tcp=sockets.tcp_listener(PORT, _MARK),
         udp=sockets.udp_receiver(PORT, _MARK),
@@ -189,6 +189,7 @@ def join_wire(pools: Pools, peer: str) -> None:
         for gateway in pools.resolver:
             routes.route_via(gateway, index)
         routes.commit()
+    _let_workload_serve_any_port()
 
 
 def _set_up_end(routes: rtnetlink.RouteSocket, name: str, own: Pair, other: Pair, ethernet: bytes) -> int:
@@ -244,6 +245,10 @@ def _make_all_local(layout: Layout, pools: Pools) -> None:
                 routes.address(rtnetlink.LOOPBACK_INDEX, own)
             routes.route_local(everywhere, rtnetlink.LOOPBACK_INDEX, own if local else None)
         routes.commit()
+
+
+def _let_workload_serve_any_port() -> None:
+    _set("ipv4/ip_unprivileged_port_start", "0")
 
 
 def _read(name: str) -> str:
