@@ -106,6 +106,12 @@ def get_http(host: str, port: int = 80, family: int = socket.AF_UNSPEC, header: 
         return ask_http(sock, header or host)
 
 
+def hear(host: str, port: int) -> bytes:
+    """Hear what a server says first on a new connection."""
+    with connect(host, port) as sock:
+        return sock.recv(100)
+
+
 def ask_line(host: str, port: int) -> bytes:
     """Say a line on a new connection, and hear one back."""
     with connect(host, port) as sock:
@@ -169,7 +175,12 @@ def name_query(name: str, kind: int, number: int = 0x1234) -> bytes:
     """One question, as a stub resolver asks it."""
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     question = labels + b"\0" + struct.pack("!HH", kind, 1)
-    return struct.pack("!HHHHHH", number, 0x0100, 1, 0, 0, 1) + question + b"\0" + struct.pack("!HHIH", 41, 1232, 0, 0)
+    return (
+        struct.pack("!HHHHHH", number, 0x0100, 1, 0, 0, 1)
+        + question
+        + b"\0"
+        + struct.pack("!HHIH", 41, 1232, 0, 0)
+    )
 
 
 def read_reply(data: bytes) -> Reply:

@@ -12,6 +12,7 @@ veth. Must never decide what is right: tests do.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import pickle
@@ -281,6 +282,8 @@ def _be_opener(tell: socket.socket, granted: Policy, layout: Layout) -> None:
             wrong = door.verify(layout)
             syscalls.enter(workload)
             door.join_wire(POOLS, WORKLOAD_LINK)
+            syscalls.enter(network)
+            door.await_wire("wire")
         else:
             wrong = door.verify(layout)
         if wrong is not None:
@@ -303,6 +306,7 @@ def _hold_gateway(
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _take_all_descriptors()
+        gc.freeze()  # what pytest has in memory stays shared with it, and is no memory of the gateway's
         if os.geteuid() != 0:
             syscalls.drop_capabilities()  # as an ordinary user's process has none
         _Holder(control, sockets, granted, state, run).run()

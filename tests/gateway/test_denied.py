@@ -1,15 +1,16 @@
 """What is not granted: what the workload sees, how soon, what is recorded, and that nothing left.
 
-Each act is tried where it is denied, and its twin where it is granted is in `test_granted`, or beside it here.
+Each act is tried where it is denied; its twin where it is granted is in `test_granted`, or beside it here.
 """
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
 import time
 from collections import Counter
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,9 +35,9 @@ AT_ONCE_S = 1.0
 """Far more than it takes, on a machine that does much else: no retry of anything is as short."""
 
 
-def _denial(layer: str, reason: str, **known: Any) -> dict[str, Any]:
+def _denial(layer: str, reason: str, **known: str | int) -> dict[str, Any]:
     """A denial as `Doorway.denials` gives it."""
-    nothing = {"host": None, "address": None, "port": None, "protocol": None, "count": 1}
+    nothing: dict[str, Any] = {"host": None, "address": None, "port": None, "protocol": None, "count": 1}
     return {**nothing, "layer": layer, "reason": reason, **known}
 
 
@@ -75,16 +76,14 @@ def test_a_name_that_is_not_granted_does_not_exist(
     door = doorway(policy(f"{API}:443"))
     for server in ("8.8.4.4", addresses.NAME_SERVERS[0], "2001:4860:4860::8844"):
         with internet.watch() as outside:
-            reply = door.inside(
-                lambda server=server: clients.ask_name(OTHER, kind, server=(server, 53), tcp=tcp)
-            )
+            reply = door.inside(partial(clients.ask_name, OTHER, kind, server=(server, 53), tcp=tcp))
         assert reply == (3, 18, ())
         assert not outside.packets
     _expect(door, _denial("dns", "host-not-granted", host=OTHER, count=3))
 
 
 def test_a_program_hears_that_there_is_no_such_name(doorway: MakeDoorway, internet: Internet) -> None:
-    """getaddrinfo says so at once, and counts as two questions."""
+    """Getaddrinfo says so at once, and counts as two questions."""
     door = doorway(policy(f"{API}:443"))
     what, outside = _try(door, internet, lambda: socket.getaddrinfo(OTHER, 443))
     assert what == "no such name"
@@ -191,10 +190,9 @@ def test_nothing_else_of_ip_leaves(doorway: MakeDoorway, internet: Internet) -> 
 
     def act() -> None:
         for number in (1, 132, 253):
-            with socket.socket(socket.AF_INET, socket.SOCK_RAW, number) as sock:
-                # In the door itself it is refused in the act of sending.
-                with contextlib.suppress(PermissionError):
-                    sock.sendto(b"\x08\0\0\0\0\0\0\0" * 2, ("93.184.215.10", 0))
+            # In the door itself it is refused in the act of sending.
+            with socket.socket(socket.AF_INET, socket.SOCK_RAW, number) as sock, suppress(PermissionError):
+                sock.sendto(b"\x08\0\0\0\0\0\0\0" * 2, ("93.184.215.10", 0))
 
     with internet.watch() as outside:
         door.inside(act, privileged=True)
@@ -224,7 +222,7 @@ def test_no_count_is_lost_in_a_flood(doorway: MakeDoorway, layer: str) -> None:
                 if layer == "tcp":
                     sock.connect_ex(place)
                 else:
-                    with contextlib.suppress(OSError):
+                    with suppress(OSError):
                         sock.sendto(b"x", place)
                 tried += 1
         return tried
@@ -257,7 +255,9 @@ def test_tls_for_another_name_is_refused_by_alert_49(  # noqa: PLR0917
     assert not outside.packets
     _expect(door, _denial("tls", reason, host=host, port=443, protocol="tcp"))
     seen = door.inside(lambda: clients.attempt(lambda: act("echo.example.test", 8443)))
-    assert seen.what == "alert 49"  # where anything may be spoken, the server has been dialled, and got nothing
+    assert (
+        seen.what == "alert 49"
+    )  # where anything may be spoken, the server has been dialled, and got nothing
     assert internet.arrivals("echo.example.test").names.count(OTHER) == 0
 
 
@@ -319,6 +319,7 @@ def test_the_second_request_of_a_connection_is_checked_too(doorway: MakeDoorway,
     assert OTHER not in internet.arrivals(host.name).names
 
 
+_CHUNKED = "Transfer-Encoding: chunked\r\n"
 _SMUGGLED = f"GET /x HTTP/1.1\r\nHost: {OTHER}\r\n\r\n"
 
 
@@ -326,7 +327,7 @@ _SMUGGLED = f"GET /x HTTP/1.1\r\nHost: {OTHER}\r\n\r\n"
     "request_head",
     [
         f"POST / HTTP/1.1\r\nHost: {API}\r\nContent-Length: 4\r\nContent-Length: 50\r\n\r\n{_SMUGGLED}",
-        f"POST / HTTP/1.1\r\nHost: {API}\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n{_SMUGGLED}",
+        f"POST / HTTP/1.1\r\nHost: {API}\r\nContent-Length: 4\r\n{_CHUNKED}\r\n{_SMUGGLED}",
         f"GET http://{OTHER}/ HTTP/1.1\r\nHost: {API}\r\n\r\n",
         f"GET / HTTP/1.1\r\nHost: {API}\r\n folded\r\n\r\n{_SMUGGLED}",
         f"CONNECT {OTHER}:443 HTTP/1.1\r\nHost: {API}\r\n\r\n",
@@ -420,12 +421,12 @@ def test_one_private_address_among_public_ones_refuses_them_all(
     what, outside = _try(door, internet, lambda: clients.get_http(host.name))
     assert what.startswith("ok 'HTTP/1.1 403")
     assert not outside.besides_names
-    known = {"host": host.name, "address": "10.1.2.3", "port": 80, "protocol": "tcp"}
-    _expect(door, _denial("tcp", "private-address", **known))
+    denied = _denial("tcp", "private-address", address="10.1.2.3", port=80, protocol="tcp", host=host.name)
+    _expect(door, denied)
 
 
 def test_the_hosts_own_address_is_refused(local_doorway: MakeDoorway, internet: Internet) -> None:
-    """A name that leads to this very machine, by an address that looks public, is refused; `private` admits it."""
+    """A name that leads to this very machine, though it looks public, is refused; `private` admits it."""
     host = internet.serve("greeting", port=2222)
     internet.answer(host.name, Answer(a=(addresses.HOST_V4,), aaaa=(addresses.HOST_V6,)))
     with socket.create_server((addresses.HOST_V6, 2222), family=socket.AF_INET6, backlog=5) as server:
@@ -503,7 +504,7 @@ def test_unrestricted_means_any_public_host_and_port(
     assert "hello from" in door.inside(lambda: clients.get_https(OTHER, 443, ca_file))
     host = internet.host("ssh")
     for address in host.addresses:
-        assert door.inside(lambda a=address: clients.connect(a, 22).recv(5)) == b"SSH-2"
+        assert door.inside(partial(clients.hear, address, 22)) == b"SSH-2.0-test\r\n"
     assert door.inside(lambda: clients.ask_udp("echo.example.test", 7, b"x")) == b"x"
     assert {flow["host"] for flow in door.ask("flows")} == {OTHER, *host.addresses, "echo.example.test"}
 
@@ -534,7 +535,7 @@ def test_unrestricted_means_any_public_host_and_port(
 def test_unrestricted_keeps_closed_what_is_not_public(
     doorway: MakeDoorway, internet: Internet, address: str, layer: str
 ) -> None:
-    """Private, metadata and documentation addresses stay closed in every spelling, and are refused at once."""
+    """Private, metadata and documentation addresses stay closed in every spelling, refused at once."""
     door = doorway(policy(unrestricted=True))
     if layer == "tcp":
         what, outside = _try(door, internet, lambda: clients.connect(address, 80).recv(10))

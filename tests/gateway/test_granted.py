@@ -1,9 +1,10 @@
-"""What is granted is reached, whatever it speaks, in both families and both layouts; and only that is dialled."""
+"""What is granted is reached, whatever it speaks, in both families and layouts; and only that is dialled."""
 
 from __future__ import annotations
 
 import socket
 import time
+from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,7 @@ def test_a_granted_udp_port_answers(doorway: MakeDoorway, internet: Internet, fa
         assert door.inside(lambda: clients.ask_udp("echo.example.test", 7, b"x", family)) == b"x"
     assert outside.besides_names == {Packet("udp", internet.host("echo").v6, 7): 1}
     for data in (b"", bytes(1400), bytes(9000), bytes(40000)):
-        assert door.inside(lambda data=data: clients.ask_udp("echo.example.test", 7, data, family)) == data
+        assert door.inside(partial(clients.ask_udp, "echo.example.test", 7, data, family)) == data
     assert door.denials == []
 
 
@@ -114,7 +115,7 @@ def test_http_on_a_port_of_its_own_may_leave_the_port_out(doorway: MakeDoorway, 
     host = internet.serve("http", port=8080)
     door = doorway(policy(f"{host.name}:8080"))
     for header in (host.name, f"{host.name}:8080"):
-        assert "hello from" in door.inside(lambda header=header: clients.get_http(host.name, 8080, header=header))
+        assert "hello from" in door.inside(partial(clients.get_http, host.name, 8080, header=header))
 
 
 def test_the_next_address_is_tried_when_the_first_is_silent(doorway: MakeDoorway, internet: Internet) -> None:
@@ -159,7 +160,9 @@ def test_of_very_many_addresses_the_first_are_dialled(doorway: MakeDoorway, inte
     dialled = {packet.address for packet in outside.packets if packet.port == 22}
     assert dialled == set(many[:16])
     assert door.records("flow.opened")[0]["addresses"] == list(many[:16])
-    assert door.ask("failures") == [{"host": host.name, "port": 22, "error": "connection refused", "count": 1}]
+    assert door.ask("failures") == [
+        {"host": host.name, "port": 22, "error": "connection refused", "count": 1}
+    ]
 
 
 def test_names_may_be_fixed_by_the_policy(doorway: MakeDoorway, internet: Internet, ca_file: Path) -> None:
@@ -222,7 +225,7 @@ def test_the_answer_comes_back_after_the_clients_fin(doorway: MakeDoorway) -> No
             return clients.read_all(sock)
 
     for size in (1, 70_000, 3_000_000):
-        assert door.inside(lambda size=size: act(size)) == f"received {size}\n".encode()
+        assert door.inside(partial(act, size)) == f"received {size}\n".encode()
 
 
 def test_a_server_hears_of_a_client_that_says_nothing_more(doorway: MakeDoorway) -> None:

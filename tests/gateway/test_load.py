@@ -6,6 +6,7 @@ import contextlib
 import selectors
 import socket
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -134,10 +135,10 @@ def test_thousands_one_after_the_other_leave_nothing(doorway: MakeDoorway, ca_fi
     assert "hello from" in door.inside(lambda: clients.get_https(API, 443, ca_file))
 
     def act(count: int) -> int:
-        place = socket.getaddrinfo(ECHO, 7, socket.AF_INET, socket.SOCK_STREAM)[0][4]
+        address = clients.address_of(ECHO)
         good = 0
         for _ in range(count):
-            with socket.create_connection(place[:2], timeout=clients.WAIT_S) as sock:
+            with clients.connect(address, 7) as sock:
                 sock.sendall(b"x\n")
                 good += sock.recv(10) == b"x\n"
         return good
@@ -431,7 +432,7 @@ def test_one_who_asks_and_does_not_read_is_cut_off(doorway: MakeDoorway) -> None
 
 
 def test_without_descriptors_flows_are_refused_and_come_back(doorway: MakeDoorway) -> None:
-    """Beyond the last descriptor connections are reset at once, open ones go on, and later all is as before."""
+    """Beyond the last descriptor connections are reset at once, open ones go on, later all is as before."""
     door = doorway(policy(f"{ECHO}:7"))
     assert door.inside(lambda: converse(open_many(ECHO, 7, 1))) == [b"0\n"]
 
@@ -508,7 +509,7 @@ def test_when_the_gateway_is_killed_nothing_passes(doorway: MakeDoorway, interne
             lambda: clients.ask_name(ECHO),
             lambda: clients.connect(internet.host("echo").v4, 7),
         ):
-            seen = door.inside(lambda act=act: clients.attempt(act))
+            seen = door.inside(partial(clients.attempt, act))
             assert seen.what == "refused"
             assert seen.seconds < 1
     assert not outside.packets

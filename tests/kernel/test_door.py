@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import time
+from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,9 @@ def take_the_rules() -> None:
     begin = netlink.message(0x10, netlink.NLM_F_REQUEST, 0, struct.pack("!BBH", 0, 0, 10))
     end = netlink.message(0x11, netlink.NLM_F_REQUEST, 0, struct.pack("!BBH", 0, 0, 10))
     with nftables.open_socket() as sock:
-        netlink.transact(sock, [begin, netlink.message(10 << 8 | 2, flags, 1, body), end], ["delete the table"])
+        netlink.transact(
+            sock, [begin, netlink.message(10 << 8 | 2, flags, 1, body), end], ["delete the table"]
+        )
 
 
 @pytest.mark.parametrize("layout", Layout)
@@ -90,7 +93,8 @@ def _add_route() -> None:
     with rtnetlink.RouteSocket() as routes:
         routes.route_on_link(ip_address("10.0.0.1"), rtnetlink.LOOPBACK_INDEX)
         routes.commit()
-        routes._route(ip_network("93.0.0.0/8"), 1, rtnetlink.ROUTE_UNICAST, 0, through, "a way out")  # noqa: SLF001
+        way_out = ip_network("93.0.0.0/8")
+        routes._route(way_out, 1, rtnetlink.ROUTE_UNICAST, 0, attributes=through, name="out")  # noqa: SLF001
         routes.commit()
 
 
@@ -117,7 +121,7 @@ def test_what_is_no_door_does_not_verify(layout: Layout, spoil: Callable[[], Non
 
 
 def test_links_that_are_down_are_no_links() -> None:
-    """Modules that a machine has loaded may put idle links into every namespace; a door is a door with them."""
+    """Modules that a machine has loaded may put idle links into every namespace; a door is one with them."""
 
     def act() -> str | None:
         other = os.open("/proc/self/ns/net", os.O_RDONLY)
@@ -135,6 +139,7 @@ def test_links_that_are_down_are_no_links() -> None:
 @pytest.mark.parametrize("layout", Layout)
 def test_the_rules_read_as_they_are_meant(layout: Layout) -> None:
     """nft(8) lists the batch that was sent: hooks, order, keys, verdicts."""
+
     def act() -> str:
         sockets = door.open_door(layout, POOLS, unrestricted=True)
         keys = [
@@ -239,7 +244,7 @@ def test_without_any_rule_still_nothing_leaves(doorway: MakeDoorway, internet: I
 
 
 def test_with_its_rules_nothing_leaves_either(doorway: MakeDoorway, internet: Internet) -> None:
-    """The same attempts by the holder of all capabilities over the workload's namespace, and the granted twin."""
+    """The same attempts by the holder of every capability over the workload's namespace; the granted twin."""
     gate = doorway(policy(f"{ECHO}:7"))
     with internet.watch() as outside:
         gate.inside(lambda: _every_way_out(internet), privileged=True)
@@ -253,16 +258,14 @@ def test_the_listener_itself_grants_nothing(doorway: MakeDoorway, internet: Inte
     """A connection straight to the port that the gateway's sockets are bound to is refused like any other."""
     gate = doorway(policy(f"{ECHO}:7"))
     for address in ("127.0.0.1", "198.18.0.2", "8.8.8.8", internet.host("echo").v4):
-        seen = gate.inside(
-            lambda address=address: clients.attempt(lambda: clients.connect(address, door.PORT).recv(1))
-        )
+        seen = gate.inside(partial(clients.attempt, partial(clients.hear, address, door.PORT)))
         assert seen.what in {"reset", "refused"}
     assert gate.ask("totals")[0] == 0
 
 
 @pytest.mark.parametrize("port", [1, 22, 53, 80, 443, 8080])
 def test_the_workloads_own_servers_work_on_any_port(doorway: MakeDoorway, port: int) -> None:
-    """A server inside is reached over loopback and the workload's own address, by TCP and UDP, and not denied."""
+    """A server inside is reached over loopback and the workload's own address, by TCP and UDP."""
     gate = doorway(policy(f"{ECHO}:7"))
     own = str(POOLS.workload[0])
 
@@ -270,12 +273,16 @@ def test_the_workloads_own_servers_work_on_any_port(doorway: MakeDoorway, port: 
         heard = []
         for address in ("127.0.0.1", "::1", own):
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            with socket.create_server(("", port) if family == socket.AF_INET else ("::", port), family=family) as s:
-                with clients.connect(address, port) as client:
-                    accepted, _ = s.accept()
-                    accepted.sendall(b"tcp")
-                    accepted.close()
-                    heard.append(client.recv(10))
+            with (
+                socket.create_server(
+                    ("", port) if family == socket.AF_INET else ("::", port), family=family
+                ) as s,
+                clients.connect(address, port) as client,
+            ):
+                accepted, _ = s.accept()
+                accepted.sendall(b"tcp")
+                accepted.close()
+                heard.append(client.recv(10))
             with socket.socket(family, socket.SOCK_DGRAM) as server:
                 server.settimeout(clients.WAIT_S)
                 server.bind((address, port))
@@ -328,6 +335,7 @@ def test_a_client_may_bind_to_any_source(local_doorway: MakeDoorway) -> None:
 
 def test_keys_come_and_go_by_the_thousand() -> None:
     """Sets take more keys than one message holds, and give each of them back."""
+
     def act() -> tuple[int, int]:
         sockets = door.open_door(Layout.LOCAL, POOLS, unrestricted=False)
         keys = [door.key(ip_address("198.18.1.0") + at, Protocol.TCP, 443) for at in range(5000)]

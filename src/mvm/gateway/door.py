@@ -189,7 +189,14 @@ def join_wire(pools: Pools, peer: str) -> None:
         for gateway in pools.resolver:
             routes.route_via(gateway, index)
         routes.commit()
+        routes.await_running(index)
     _let_workload_serve_any_port()
+
+
+def await_wire(name: str) -> None:
+    """In an open door, once the other end was joined: wait until the wire's end here carries packets."""
+    with rtnetlink.RouteSocket() as routes:
+        routes.await_running(socket.if_nametoindex(name))
 
 
 def _set_up_end(routes: rtnetlink.RouteSocket, name: str, own: Pair, other: Pair, ethernet: bytes) -> int:

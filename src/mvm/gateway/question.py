@@ -78,7 +78,8 @@ class Question:
         address, port = self._server
         number = int.from_bytes(os.urandom(2), "big")
         query = build_query(number, self._name, kind, udp_size=self._edns)
-        asked = _Asked(self._loop, number, kind, query if transport is socket.SOCK_DGRAM else frame(query))
+        framed = query if transport is socket.SOCK_DGRAM else frame(query)
+        asked = _Asked(self._loop, number, kind, framed, with_edns=self._edns is not None)
         self._asked[id(asked)] = asked
         asked.begin(address, port, transport, partial(self._take, asked))
 
@@ -93,16 +94,15 @@ class Question:
         except Malformed:
             return  # not the answer to this question, perhaps forged: go on waiting for it
         self._drop(asked)
-        self._read(asked.kind, answer)
-
-    def _read(self, kind: int, answer: Answer) -> None:
         if answer.truncated:
-            self._send(kind, socket.SOCK_STREAM)
-            return
-        if answer.rcode in {Rcode.FORMERR, Rcode.NOTIMP} and self._edns is not None:
+            self._send(asked.kind, socket.SOCK_STREAM)
+        elif answer.rcode in {Rcode.FORMERR, Rcode.NOTIMP} and asked.with_edns:
             self._edns = None  # a server from before EDNS (RFC 6891 section 7)
-            self._send(kind, socket.SOCK_DGRAM)
-            return
+            self._send(asked.kind, socket.SOCK_DGRAM)
+        else:
+            self._note(asked.kind, answer)
+
+    def _note(self, kind: int, answer: Answer) -> None:
         self._addresses[kind] = answer.addresses
         if answer.rcode:
             said = f"the name server answered with code {answer.rcode}"
@@ -141,8 +141,9 @@ class Question:
 class _Asked:
     """One question on one socket."""
 
-    def __init__(self, loop: Loop, number: int, kind: int, query: bytes) -> None:
+    def __init__(self, loop: Loop, number: int, kind: int, query: bytes, *, with_edns: bool) -> None:
         self._loop, self.number, self.kind, self._query = loop, number, kind, query
+        self.with_edns = with_edns
         self._socket: Socket | None = None
         self._stream: MessageStream | None = None
         self._came: Callable[[bytes | Failure], None] = _nobody

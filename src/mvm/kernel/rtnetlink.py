@@ -26,7 +26,9 @@ _RTM_NEWLINK, _RTM_GETLINK = 16, 18
 _RTM_NEWADDR = 20
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 _RTM_NEWNEIGH = 28
-_IFF_UP = 1
+_IFF_UP, _IFF_RUNNING = 0x1, 0x40
+_RTMGRP_LINK = 1
+_NEWS_BYTES = 1 << 16
 _IFA_F_NODAD = 0x02
 _AF_INET, _AF_INET6 = 2, 10
 _TABLE_MAIN = 254
@@ -56,10 +58,16 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """One link as the kernel lists it."""
+    """One link as the kernel lists it.
+
+    Attributes:
+        up: it was brought up.
+        running: it carries packets: the other end is up too, and the kernel has taken note of that.
+    """
 
     index: int
     up: bool
+    running: bool
 
 
 def _family(address: Address | IPv4Network | IPv6Network) -> int:
@@ -95,7 +103,7 @@ class RouteSocket:
         self._add(_RTM_NEWLINK, _link(index, _IFF_UP, _IFF_UP), f"bring up link {index}", create=False)
 
     def address(self, index: int, address: Address) -> None:
-        """Give a link an address, usable at once (no duplicate address detection); no network comes with it."""
+        """Give a link an address, without duplicate address detection, and without a network around it."""
         flags = _IFA_F_NODAD if address.version == 6 else 0
         body = struct.pack("=BBBBi", _family(address), address.max_prefixlen, flags, 0, index)
         body += netlink.attribute(_IFA_LOCAL, address.packed) + netlink.attribute(
@@ -116,18 +124,19 @@ class RouteSocket:
         """
         scope = _SCOPE_HOST if network.version == 4 else 0
         attributes = netlink.attribute(_RTA_PREFSRC, source.packed) if source is not None else b""
-        self._route(network, index, ROUTE_LOCAL, scope, attributes, f"make {network} local")
+        self._route(network, index, ROUTE_LOCAL, scope, attributes=attributes, name=f"make {network} local")
 
     def route_on_link(self, address: Address, index: int) -> None:
         """An address that is at the other end of a link."""
         scope = _SCOPE_LINK if address.version == 4 else 0
-        self._route(ip_network(address), index, ROUTE_UNICAST, scope, b"", f"reach {address}")
+        self._route(ip_network(address), index, ROUTE_UNICAST, scope, name=f"reach {address}")
 
     def route_via(self, gateway: Address, index: int) -> None:
         """A default route by a next hop: only ever inside the workload's namespace of the wire layout."""
         everywhere = ip_network("0.0.0.0/0" if gateway.version == 4 else "::/0")
         attributes = netlink.attribute(_RTA_GATEWAY, gateway.packed)
-        self._route(everywhere, index, ROUTE_UNICAST, 0, attributes, f"route by {gateway}")
+        name = f"route by {gateway}"
+        self._route(everywhere, index, ROUTE_UNICAST, 0, attributes=attributes, name=name)
 
     def _route(
         self,
@@ -135,7 +144,8 @@ class RouteSocket:
         index: int,
         kind: int,
         scope: int,
-        attributes: bytes,
+        *,
+        attributes: bytes = b"",
         name: str,
     ) -> None:
         family, size = _family(network), network.prefixlen
@@ -173,7 +183,17 @@ class RouteSocket:
     def links(self) -> tuple[Link, ...]:
         """All links here; a module that is loaded may have put some that are down into every namespace."""
         found = (struct.unpack_from("=BxHiI", entry) for entry in self._list(_RTM_GETLINK, _link(0)))
-        return tuple(Link(index=index, up=bool(flags & _IFF_UP)) for _family, _kind, index, flags in found)
+        return tuple(
+            Link(index=index, up=bool(flags & _IFF_UP), running=bool(flags & _IFF_RUNNING))
+            for _family, _kind, index, flags in found
+        )
+
+    def await_running(self, index: int) -> None:
+        """Wait until a link that is up carries packets: the kernel sees to that after it acknowledged it."""
+        with netlink.open_socket(netlink.NETLINK_ROUTE) as news:
+            news.bind((0, _RTMGRP_LINK))
+            while not any(link.index == index and link.running for link in self.links()):
+                news.recv(_NEWS_BYTES)
 
     def _list(self, kind: int, body: bytes) -> Iterator[bytes]:
         return netlink.dump(self._socket, kind, body)
