@@ -126,6 +126,17 @@ class Doorway:
             raise failure
         return answer
 
+    def ask_after_pause(self, act: Callable[[], object], what: str) -> Any:  # noqa: ANN401
+        """Ask something that waits for the gateway's process when it wakes, having slept through an act."""
+        os.kill(self._gateway, signal.SIGSTOP)
+        try:
+            act()
+            _send(self._control, (what, ()))
+        finally:
+            os.kill(self._gateway, signal.SIGCONT)
+        answer, _failure = _receive(self._control)
+        return answer
+
     @property
     def denials(self) -> list[dict[str, Any]]:
         """What was denied so far, each as `mvm.denial/1` without time, remedy and number."""

@@ -234,6 +234,20 @@ def test_no_count_is_lost_in_a_flood(doorway: MakeDoorway, layer: str) -> None:
     assert sum(line["count"] for line in door.records("flow.denied")) == count
 
 
+def test_what_is_reported_late_is_counted_once(doorway: MakeDoorway, internet: Internet) -> None:
+    """Reports that lie unread when the kernel's counters are read are not taken for unreported ones."""
+    door = doorway(policy(f"{API}:443"))
+    address = internet.host("api").v4
+
+    def act() -> int:
+        seen = [clients.attempt(lambda: clients.connect(address, 22)).what for _ in range(150)]
+        return seen.count("refused")
+
+    (denied,) = door.ask_after_pause(lambda: door.inside(act), "denials")
+    assert (denied["count"], denied["address"]) == (150, address)
+    assert door.denials[0]["count"] == 150
+
+
 # ---- who a connection is for
 
 

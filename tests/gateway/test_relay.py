@@ -279,6 +279,23 @@ def test_frames_wait_for_the_hosts_word(checked: Bench) -> None:
     assert read_now(checked.host) == request(OTHER)
 
 
+def test_many_frames_may_wait(checked: Bench) -> None:
+    """More than is held behind an upgrade waits in the client's own socket, and none of it is lost."""
+    early = os.urandom(100_000)
+    checked.open_with(UPGRADE)
+    rest, got = early, b""
+    for at in range(50):
+        with contextlib.suppress(BlockingIOError):
+            rest = rest[checked.client.send(rest) :] if rest else rest
+        checked.turn()
+        got += read_now(checked.host)
+        if at == 10:
+            assert got == UPGRADE
+            checked.host.send(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+    assert got == UPGRADE + early
+    assert checked.ends == []
+
+
 @pytest.mark.parametrize("second", [API, OTHER])
 def test_a_declined_upgrade_leaves_requests_that_are_checked(checked: Bench, second: str) -> None:
     """What was held is read as HTTP after all: for the granted host it goes on, else it ends the flow."""

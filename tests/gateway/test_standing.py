@@ -334,7 +334,10 @@ def test_many_edits_in_a_row(local_doorway: MakeDoorway, internet: Internet) -> 
 # ---- the record
 
 
-def test_where_nothing_can_be_recorded_nothing_opens(doorway: MakeDoorway, internet: Internet) -> None:
+@pytest.mark.parametrize("first", ["name", "flow"])
+def test_where_nothing_can_be_recorded_nothing_opens(
+    doorway: MakeDoorway, internet: Internet, first: str
+) -> None:
     """On a full disk no name is answered and no flow opened; who watches is told once; flows go on."""
     door = doorway(policy(f"{SSH}:22", f"{ECHO}:7", f"{ECHO}:7/udp", f"{API}:443"))
     address = door.inside(lambda: clients.address_of(SSH))
@@ -344,15 +347,21 @@ def test_where_nothing_can_be_recorded_nothing_opens(doorway: MakeDoorway, inter
     assert kept.talk.hear() == "open"
     door.ask("break_record")
     with internet.watch() as outside:
+        if first == "name":
+            assert door.inside(lambda: clients.ask_name(API)) == (3, 18, ())
+        else:
+            assert door.inside(lambda: clients.attempt(lambda: clients.hear(echo, 7))).what == "reset"
+    assert not outside.besides_names
+    with internet.watch() as outside:
         seen = [
-            door.inside(lambda: clients.attempt(lambda: clients.connect(address, 22).recv(10))),
-            door.inside(lambda: clients.attempt(lambda: clients.connect(echo, 7).recv(10))),
+            door.inside(lambda: clients.attempt(lambda: clients.hear(address, 22))),
+            door.inside(lambda: clients.attempt(lambda: clients.hear(echo, 7))),
             door.inside(lambda: clients.attempt(lambda: clients.ask_udp(echo, 7, b"x"))),
         ]
         assert door.inside(lambda: clients.ask_name(API)) == (3, 18, ())
     assert [each.what for each in seen] == ["reset", "reset", "refused"]
     assert max(each.seconds for each in seen) < 1.0
-    assert not outside.besides_names
+    assert not outside.packets  # nor is a name server asked any more
     kept.talk.say()
     assert kept.result() == b"still here\n"
     assert [kind for kind, _ in door.ask("heard")].count("unrecorded") == 1
