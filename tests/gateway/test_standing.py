@@ -130,6 +130,13 @@ def test_an_edit_is_recorded_before_it_is_felt(doorway: MakeDoorway) -> None:
     assert (closed["cause"], closed["reason"]) == ("policy", "revoked")
 
 
+def test_a_long_reason_is_recorded_as_far_as_a_record_takes_it(local_doorway: MakeDoorway) -> None:
+    """What is recorded of an edit is within the record's bounds, whatever was written."""
+    door = local_doorway(policy())
+    door.ask("replace", policy(f"{SSH}:22,reason={'because ' * 200}"))
+    assert len(door.records("grant.decided")[0]["reason"]) == 500
+
+
 @pytest.mark.parametrize(
     ("changed", "goes_on"),
     [

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mvm.terms import Address, HostName
 
 PORTAL_PORT = 80
+_RECORDED_LETTERS = 500  # of a text, as the record takes it
 
 
 class Standing:
@@ -235,8 +236,8 @@ def grant_fields(grant: Grant) -> dict[str, object]:
     return {
         **_place(grant),
         "decision": "allowed",
-        "source": grant.source[:500] or None,
-        "reason": grant.reason,
+        "source": grant.source[:_RECORDED_LETTERS] or None,
+        "reason": None if grant.reason is None else grant.reason[:_RECORDED_LETTERS],
         "tls": grant.tls if grant.tls is not Tls.AUTO else None,
         "private": grant.private or None,
         "depth": grant.depth,

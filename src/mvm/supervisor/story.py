@@ -26,7 +26,7 @@ from mvm.gateway.loop import READ
 from mvm.gateway.names import POOLS
 from mvm.supervisor import registry
 from mvm.supervisor.control import Control
-from mvm.terms import Outcome, Tls
+from mvm.terms import Outcome
 
 if TYPE_CHECKING:
     import socket
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from mvm.gateway.failure import Failure
     from mvm.gateway.gateway import Gateway
     from mvm.plan.plan import Command, Plan
-    from mvm.policy.model import Grant
     from mvm.supervisor.forwards import Forwards
     from mvm.supervisor.listeners import Job, Listener
     from mvm.supervisor.process import Supervisor
@@ -146,6 +145,7 @@ class Sandbox:
         return sockets
 
     def _record_start(self, log: Log, machine: Machine) -> None:
+        from mvm.gateway.standing import grant_fields
         from mvm.policy.document import policy_digest
 
         plan, policy = self.plan, self.plan.policy
@@ -340,23 +340,3 @@ class Sandbox:
             self._log.close()
         if self._place is not None and self._machine is None:
             registry.release(self._place)
-
-
-def grant_fields(grant: Grant) -> dict[str, object]:
-    """Give what a record says of a grant."""
-    return {
-        "host": str(grant.host),
-        "port": grant.port,
-        "protocol": grant.protocol,
-        "decision": "allowed",
-        "source": grant.source[:500] or None,
-        "reason": grant.reason,
-        "tls": grant.tls if grant.tls is not Tls.AUTO else None,
-        "private": grant.private or None,
-        "depth": grant.depth,
-        "expires": grant.expires,
-        "max_up": grant.max_up,
-        "max_down": grant.max_down,
-        "sends": grant.sends,
-        "downloads": grant.downloads,
-    }
