@@ -254,8 +254,9 @@ def test_a_host_that_resets_is_a_failure_of_the_network(doorway: MakeDoorway, se
 
 @pytest.fixture
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> float:
-    """A first flight has half a second instead of ten, in the gateways that are made from now on."""
-    monkeypatch.setattr("mvm.gateway.gateway.FIRST_FLIGHT_SECONDS", 0.5)
+    """Half a second instead of tens for all that has to come in time, in gateways made from now on."""
+    for name in ("FIRST_FLIGHT_SECONDS", "CONNECT_SECONDS", "QUESTION_SECONDS"):
+        monkeypatch.setattr(f"mvm.gateway.gateway.{name}", 0.5)
     return 0.5
 
 
@@ -308,6 +309,58 @@ def test_where_a_server_may_speak_first_silence_is_no_fault(
             return sock.recv(100)
 
     assert door.inside(act) == b"at last\n"
+
+
+@pytest.mark.parametrize(
+    ("place", "opening"),
+    [
+        (("9.9.9.9", 53), b""),
+        (("9.9.9.9", 53), b"\0\x30half a question"),
+        (("policy.mvm.internal", 80), b""),
+        (("policy.mvm.internal", 80), b"GET / HTTP/1.1\r\nHost: "),
+    ],
+)
+def test_who_visits_and_asks_nothing_is_sent_away(
+    doorway: MakeDoorway, short_patience: float, place: tuple[str, int], opening: bytes
+) -> None:
+    """A connection for names or for the policy's page that asks nothing whole is reset in time."""
+    door = doorway(policy(f"{API}:443"))
+
+    def act() -> tuple[bool, float]:
+        with clients.connect(*place) as sock:
+            began = time.monotonic()
+            sock.sendall(opening)
+            return clients.was_reset(sock), time.monotonic() - began
+
+    was_reset, seconds = door.inside(act)
+    assert was_reset
+    assert seconds < short_patience + 2
+
+
+@pytest.mark.parametrize("http", [False, True])
+def test_a_host_that_never_answers_is_given_up(
+    doorway: MakeDoorway, short_patience: float, http: bool
+) -> None:
+    """A dial that comes to nothing in time is a failure of the network: RST, or 502 to a browser."""
+    port = 80 if http else 22
+    door = doorway(policy(f"silent.example.test:{port}"))
+    act = partial(clients.get_http if http else clients.hear, "silent.example.test", port)
+    seen = door.inside(lambda: clients.attempt(act))
+    assert seen.what.startswith("ok 'HTTP/1.1 502" if http else "reset")
+    assert seen.seconds < short_patience + 2
+    assert door.denials == []
+    assert [failure["error"] for failure in door.ask("failures")] == ["timed out"]
+    assert [line["error"] for line in door.records("flow.closed")] == ["timed-out"]
+
+
+def test_a_udp_flow_ends_when_nothing_moves(doorway: MakeDoorway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is recorded as ended, and the next datagram opens another."""
+    monkeypatch.setattr("mvm.gateway.udp.IDLE_SECONDS", 0.3)
+    door = doorway(policy(f"{ECHO}:7/udp"))
+    for at in range(2):
+        assert door.inside(lambda: clients.ask_udp(ECHO, 7, b"x")) == b"x"
+        wait_for_end(door)
+        assert len(door.records("flow.closed")) == at + 1
 
 
 @pytest.mark.parametrize(

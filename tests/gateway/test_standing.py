@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from tests.gateway.doorway import policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.gateway.conftest import MakeDoorway
     from tests.gateway.doorway import Talk
@@ -247,6 +249,21 @@ def test_a_budget_is_exact(local_doorway: MakeDoorway, internet: Internet, size:
     seen = door.inside(lambda: clients.attempt(act))
     assert seen.what == ("ok b'received 10\\n'" if passes else "reset")
     assert internet.arrivals(host.name).bytes == (10 if passes else 0)
+
+
+@pytest.mark.parametrize(("port", "end"), [(443, "alert 49"), (80, "ok 'HTTP/1.1 403")])
+def test_a_budget_below_the_first_bytes_lets_none_of_them_pass(
+    local_doorway: MakeDoorway, internet: Internet, ca_file: Path, port: int, end: str
+) -> None:
+    """A hello or head that is larger than all that may be sent is refused in its own words, and not sent."""
+    host = internet.serve("http", port=port)
+    door = local_doorway(policy(f"{host.name}:{port},max-up=10B"))
+    secure = partial(clients.get_https, host.name, 443, ca_file)
+    act = secure if port == 443 else partial(clients.get_http, host.name)
+    assert door.inside(lambda: clients.attempt(act)).what.startswith(end)
+    assert internet.arrivals(host.name).bytes == 0
+    (denied,) = door.denials
+    assert (denied["layer"], denied["reason"]) == ("quota", "budget-exceeded")
 
 
 def test_an_upward_budget_bounds_what_arrives(local_doorway: MakeDoorway, internet: Internet) -> None:
