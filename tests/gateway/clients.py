@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import selectors
 import socket
 import ssl
 import struct
@@ -221,3 +222,38 @@ def was_reset(sock: socket.socket) -> bool:
             pass
         return False
     return True
+
+
+def open_many(host: str, port: int, count: int) -> list[socket.socket]:
+    """Begin many connections at once, without waiting for any."""
+    kind, _, _, _, place = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)[0]
+    socks = []
+    for _ in range(count):
+        sock = socket.socket(kind, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        sock.connect_ex(place)
+        socks.append(sock)
+    return socks
+
+
+def converse(socks: list[socket.socket]) -> list[bytes]:
+    """Say a word of its own on each, all at once, and hear what each is answered."""
+    heard = [b""] * len(socks)
+    with selectors.DefaultSelector() as selector:
+        for at, sock in enumerate(socks):
+            selector.register(sock, selectors.EVENT_WRITE, at)
+        end = time.monotonic() + 30
+        while selector.get_map() and time.monotonic() < end:
+            for key, events in selector.select(1):
+                at = key.data
+                try:
+                    if events & selectors.EVENT_WRITE:
+                        socks[at].send(b"%d\n" % at)
+                        selector.modify(key.fileobj, selectors.EVENT_READ, at)
+                    else:
+                        heard[at] += socks[at].recv(100)
+                except ConnectionResetError:
+                    heard[at] = b"reset\n"
+                if heard[at].endswith(b"\n"):
+                    selector.unregister(key.fileobj)
+    return heard

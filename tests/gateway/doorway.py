@@ -11,52 +11,41 @@ veth. Must never decide what is right: tests do.
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import json
 import os
-import pickle
-import resource
 import signal
 import socket
-import struct
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mvm.audit.log import Log
 from mvm.audit.run_id import make_run_id
 from mvm.gateway import door
 from mvm.gateway.door import Layout
-from mvm.gateway.gateway import Gateway
-from mvm.gateway.loop import READ, Loop
 from mvm.gateway.names import POOLS
-from mvm.gateway.relay import Pipes
-from mvm.gateway.resolve import SystemThreads
 from mvm.kernel import syscalls
-from mvm.policy.document import policy_digest
 from mvm.policy.model import Dns, Policy
 from mvm.policy.parse import parse_dns, parse_grant
 from mvm.terms import DnsMode, Preset
+from tests.gateway import clients
+from tests.gateway.holder import hold_gateway, receive, send, take_all_descriptors
 from tests.support import namespaces
 from tests.support.children import in_child
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from mvm.audit.denial import Denial
-    from mvm.errors import AuditError
-    from mvm.gateway.failure import Failure
     from mvm.policy.model import Grant
     from mvm.terms import Address, HostName
+    from tests.support.internet import Internet, Outside
 
 T = TypeVar("T")
 
-_LENGTH = struct.Struct("!I")
 _LIMIT_S = 60
 _SOCKETS = len(door.DoorSockets._fields)
 WORKLOAD_LINK = "eth0"
+AT_ONCE_S = 1.0
+"""Far more than it takes, on a machine that does much else: no retry of anything is as short."""
 
 
 def policy(
@@ -101,7 +90,7 @@ class Doorway:
         self._gateway = os.fork()
         if self._gateway == 0:
             self._control.close()
-            _hold_gateway(theirs, sockets, granted, str(state), run)
+            hold_gateway(theirs, sockets, granted, str(state), run)
         theirs.close()
         for sock in sockets:
             sock.close()
@@ -119,9 +108,9 @@ class Doorway:
     # ---- outside
 
     def ask(self, what: str, *words: object) -> Any:  # noqa: ANN401  whatever the gateway answers
-        """Have the gateway's process do one of `_Holder`'s acts. Raises what that raised."""
-        _send(self._control, (what, words))
-        answer, failure = _receive(self._control)
+        """Have the gateway's process do one of `holder.Holder`'s acts. Raises what that raised."""
+        send(self._control, (what, words))
+        answer, failure = receive(self._control)
         if failure is not None:
             raise failure
         return answer
@@ -131,10 +120,10 @@ class Doorway:
         os.kill(self._gateway, signal.SIGSTOP)
         try:
             act()
-            _send(self._control, (what, ()))
+            send(self._control, (what, ()))
         finally:
             os.kill(self._gateway, signal.SIGCONT)
-        answer, _failure = _receive(self._control)
+        answer, _failure = receive(self._control)
         return answer
 
     @property
@@ -147,6 +136,20 @@ class Doorway:
         """What the record says, all or of one kind."""
         lines = [json.loads(line) for line in self.record.read_bytes().splitlines()]
         return [line for line in lines if kind in {None, line["kind"]}]
+
+    def await_end_of_flows(self) -> None:
+        """Wait until no flow stands; each question to the gateway's process lets it do what is due first."""
+        end = time.monotonic() + _LIMIT_S
+        while self.ask("totals")[1]:
+            assert time.monotonic() < end
+
+    def await_record(self, kind: str) -> dict[str, Any]:
+        """Wait until the record has a line of a kind, and return the last of them."""
+        end = time.monotonic() + _LIMIT_S
+        while not (found := self.records(kind)):
+            assert self.ask("ready")
+            assert time.monotonic() < end
+        return found[-1]
 
     def kill(self) -> None:
         """End the gateway's process by SIGKILL; the namespaces stay."""
@@ -185,7 +188,7 @@ class Doorway:
 
     def _act(self, act: Callable[[], T], privileged: bool, limit_s: int) -> T:
         signal.alarm(limit_s)
-        _take_all_descriptors()
+        take_all_descriptors()
         self._control.close()
         user, _door, workload = self._namespaces
         for namespace in (user, workload):
@@ -194,6 +197,14 @@ class Doorway:
             namespaces.enter_user_namespace()
             syscalls.drop_capabilities()
         return act()
+
+
+def try_at_once(door: Doorway, internet: Internet, act: Callable[[], object]) -> tuple[str, Outside]:
+    """What a client sees of an act, which must be at once, and what left meanwhile."""
+    with internet.watch() as outside:
+        seen = door.inside(lambda: clients.attempt(act))
+    assert seen.seconds < AT_ONCE_S, seen
+    return seen.what, outside
 
 
 class Talk:
@@ -205,11 +216,11 @@ class Talk:
 
     def say(self, word: object = None) -> None:
         """Send a word."""
-        _send(self._socket, word)
+        send(self._socket, word)
 
     def hear(self) -> Any:  # noqa: ANN401  whatever was said
         """Wait for the other's next word."""
-        return _receive(self._socket)
+        return receive(self._socket)
 
     def close(self) -> None:
         """Talk no more."""
@@ -305,197 +316,3 @@ def _be_opener(tell: socket.socket, granted: Policy, layout: Layout) -> None:
     user = os.open("/proc/self/ns/user", os.O_RDONLY)
     given = [*(sock.fileno() for sock in sockets), user, network, workload]
     socket.send_fds(tell, [b"door"], given)
-
-
-# ---- the gateway's process
-
-
-def _hold_gateway(
-    control: socket.socket, sockets: door.DoorSockets, granted: Policy, state: str, run: str
-) -> None:
-    status = 1
-    try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        _take_all_descriptors()
-        gc.freeze()  # what pytest has in memory stays shared with it, and is no memory of the gateway's
-        if os.geteuid() != 0:
-            syscalls.drop_capabilities()  # as an ordinary user's process has none
-        _Holder(control, sockets, granted, state, run).run()
-        status = 0
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-        raise
-    finally:
-        os._exit(status)
-
-
-class _Holder:
-    """The gateway's process: its public methods are what a test may ask for."""
-
-    def __init__(
-        self, control: socket.socket, sockets: door.DoorSockets, granted: Policy, state: str, run: str
-    ) -> None:
-        self._control = control
-        self.loop, self.pipes = Loop(), Pipes()
-        self.log = Log.create(state, run)
-        self.told: list[tuple[str, object]] = []
-        self.gateway = Gateway(
-            loop=self.loop,
-            sockets=sockets,
-            policy=granted,
-            log=self.log,
-            watcher=self,
-            pipes=self.pipes,
-            system=SystemThreads(),
-        )
-        self.loop.watch(control.fileno(), READ, self._on_control)
-
-    def run(self) -> None:
-        """Serve until the test has gone."""
-        self.loop.run()
-
-    def _on_control(self, _events: int) -> None:
-        try:
-            what, words = _receive(self._control)
-        except EOFError:
-            self.loop.stop()
-            return
-        try:
-            answer, failure = getattr(self, what)(*words), None
-        except Exception as raised:  # noqa: BLE001  carried to the test, which raises it
-            answer, failure = None, raised
-        _send(self._control, (answer, failure))
-
-    # what the gateway tells
-
-    def denied(self, denial: Denial) -> None:
-        """A distinct denial happened for the first time."""
-        self.told.append(("denied", denial.to_json()))
-
-    def failed(self, host: str, port: int, failure: Failure) -> None:
-        """A granted host could not be reached."""
-        self.told.append(("failed", (host, port, failure.text)))
-
-    def unrecorded(self, error: AuditError) -> None:
-        """The record can't be written."""
-        self.told.append(("unrecorded", str(error)))
-
-    # what a test asks
-
-    def ready(self) -> bool:
-        """Say that it stands."""
-        return True
-
-    def heard(self) -> list[tuple[str, object]]:
-        """What the watcher was told."""
-        return self.told
-
-    def denials(self) -> list[dict[str, object]]:
-        """All denials, with every refusal of the kernel's counted."""
-        self.gateway.refusals.flush()
-        return [denial.to_json() for denial in self.gateway.refusals.ledger.denials]
-
-    def flows(self) -> list[dict[str, object]]:
-        """What was opened, by place."""
-        return self.gateway.flows()
-
-    def failures(self) -> list[dict[str, object]]:
-        """What could not be reached."""
-        return self.gateway.failures
-
-    def totals(self) -> tuple[int, int, int, int]:
-        """Flows opened, flows that stand, bytes up and down."""
-        up, down = self.gateway.totals
-        return self.gateway.opened, len(self.gateway.book.flows), up, down
-
-    def describe(self) -> dict[str, object]:
-        """What the portal says."""
-        return self.gateway.describe()
-
-    def replace(self, wanted: Policy, by: str = "test", anew: Sequence[Grant] = ()) -> tuple[int, int]:
-        """Put another policy in force."""
-        return self.gateway.replace(wanted, by=by, anew=anew)
-
-    def digest(self) -> str:
-        """The digest of the policy in force."""
-        return policy_digest(self.gateway.authority.policy)
-
-    def flush(self) -> None:
-        """Record what was only counted."""
-        self.gateway._flush_now()  # noqa: SLF001  what its timer does within a second
-
-    def descriptors(self) -> int:
-        """How many descriptors the process has."""
-        return len(_open_descriptors())
-
-    def sockets(self) -> int:
-        """How many of them are sockets."""
-        return sum(what.startswith("socket:") for what in _open_descriptors().values())
-
-    def leave_descriptors(self, count: int) -> None:
-        """Have so many descriptors left; below zero not even those that are there could be had again."""
-        _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        used, most = _open_descriptors(), 3
-        while count >= 0 and most - sum(fd < most for fd in used) < count:
-            most += 1
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-    def restore_descriptors(self) -> None:
-        """Have as many as there may be again."""
-        _take_all_descriptors()
-
-    def break_record(self) -> None:
-        """Have nothing recorded any more, as on a full disk."""
-        full = os.open("/dev/full", os.O_WRONLY)
-        os.dup2(full, self.log._file)  # noqa: SLF001  what it writes to
-        os.close(full)
-
-    def memory(self) -> int:
-        """Bytes that the process holds of its own."""
-        fields = dict(
-            line.split(":") for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
-        )
-        return int(fields["Private_Dirty"].split()[0]) * 1024
-
-    def threads(self) -> int:
-        """How many threads the process has."""
-        return threading.active_count()
-
-    def end(self) -> None:
-        """Close the gateway, twice: the second time does nothing."""
-        self.gateway.close()
-        self.gateway.close()
-
-
-def _take_all_descriptors() -> None:
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _open_descriptors() -> dict[int, str]:
-    """What each descriptor of this process is of, without the one that the listing takes."""
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-    return found
-
-
-def _send(sock: socket.socket, word: object) -> None:
-    data = pickle.dumps(word)
-    sock.sendall(_LENGTH.pack(len(data)) + data)
-
-
-def _receive(sock: socket.socket) -> Any:  # noqa: ANN401  whatever was sent
-    def exactly(size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            more = sock.recv(size - len(data))
-            if not more:
-                raise EOFError
-            data += more
-        return data
-
-    return pickle.loads(exactly(_LENGTH.unpack(exactly(4))[0]))  # noqa: S301  from our own child

@@ -16,37 +16,26 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.gateway import clients
-from tests.gateway.doorway import policy
+from tests.gateway.doorway import policy, try_at_once
 from tests.support import addresses
 from tests.support.answers import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.gateway.conftest import MakeDoorway
     from tests.gateway.doorway import Doorway
-    from tests.support.internet import Internet, Outside
+    from tests.support.internet import Internet
 
 pytestmark = pytest.mark.kernel
 
 API, OTHER = "api.example.test", "other.example.test"
-AT_ONCE_S = 1.0
-"""Far more than it takes, on a machine that does much else: no retry of anything is as short."""
 
 
 def _denial(layer: str, reason: str, **known: str | int) -> dict[str, Any]:
     """A denial as `Doorway.denials` gives it."""
     nothing: dict[str, Any] = {"host": None, "address": None, "port": None, "protocol": None, "count": 1}
     return {**nothing, "layer": layer, "reason": reason, **known}
-
-
-def _try(door: Doorway, internet: Internet, act: Callable[[], object]) -> tuple[str, Outside]:
-    """What a client sees of an act, at once, and what left meanwhile."""
-    with internet.watch() as outside:
-        seen = door.inside(lambda: clients.attempt(act))
-    assert seen.seconds < AT_ONCE_S, seen
-    return seen.what, outside
 
 
 def _key(line: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
@@ -85,7 +74,7 @@ def test_a_name_that_is_not_granted_does_not_exist(
 def test_a_program_hears_that_there_is_no_such_name(doorway: MakeDoorway, internet: Internet) -> None:
     """Getaddrinfo says so at once, and counts as two questions."""
     door = doorway(policy(f"{API}:443"))
-    what, outside = _try(door, internet, lambda: socket.getaddrinfo(OTHER, 443))
+    what, outside = try_at_once(door, internet, lambda: socket.getaddrinfo(OTHER, 443))
     assert what == "no such name"
     assert not outside.packets
     assert [denial["host"] for denial in door.denials] == [OTHER]
@@ -146,7 +135,7 @@ def test_an_address_that_is_not_granted_is_refused(
 ) -> None:
     """A connection to an address is refused at once, whoever is there."""
     door = doorway(policy(f"{API}:443"))
-    what, outside = _try(door, internet, lambda: clients.connect(address, 443))
+    what, outside = try_at_once(door, internet, lambda: clients.connect(address, 443))
     assert what == "refused"
     assert not outside.packets
     _expect(door, _denial("tcp", "address-literal", address=address, port=443, protocol="tcp"))
@@ -158,7 +147,7 @@ def test_another_port_of_a_granted_host_is_refused(
 ) -> None:
     """The port is part of the grant."""
     door = doorway(policy(f"{API}:443"))
-    what, outside = _try(door, internet, lambda: clients.connect(API, 80, family))
+    what, outside = try_at_once(door, internet, lambda: clients.connect(API, 80, family))
     assert what == "refused"
     assert not outside.packets
     _expect(door, _denial("tcp", "port-not-granted", host=API, port=80, protocol="tcp"))
@@ -172,7 +161,7 @@ def test_udp_to_what_is_granted_for_tcp_is_refused(
     """QUIC to a host that is granted for TLS is refused at once; where it is granted for UDP it leaves."""
     door = doorway(policy("echo.example.test:7" + ("/udp" if granted else "")))
     act = lambda: clients.ask_udp("echo.example.test", 7, b"hello", family)  # noqa: E731
-    what, outside = _try(door, internet, act)
+    what, outside = try_at_once(door, internet, act)
     if granted:
         assert what == "ok b'hello'"
         assert door.denials == []
@@ -264,7 +253,7 @@ def test_tls_for_another_name_is_refused_by_alert_49(  # noqa: PLR0917
         with clients.connect(at, port) as plain, clients.speak_tls(plain, ca_file, name):
             return None
 
-    what, outside = _try(door, internet, lambda: act(API, 443))
+    what, outside = try_at_once(door, internet, lambda: act(API, 443))
     assert what == "alert 49"
     assert not outside.packets
     _expect(door, _denial("tls", reason, host=host, port=443, protocol="tcp"))
@@ -290,7 +279,7 @@ def test_what_is_not_tls_where_tls_is_required(
             sock.sendall(first)
             return clients.read_all(sock).decode()
 
-    seen, outside = _try(door, internet, act)
+    seen, outside = try_at_once(door, internet, act)
     assert seen.startswith(what)
     assert not outside.packets
     _expect(door, _denial("tls", "not-tls", host=API, port=443, protocol="tcp"))
@@ -360,7 +349,7 @@ def test_what_two_readers_could_read_differently_is_refused(
             sock.sendall(request_head.encode())
             return clients.read_all(sock).decode()
 
-    what, outside = _try(door, internet, act)
+    what, outside = try_at_once(door, internet, act)
     assert what.startswith("ok 'HTTP/1.1 403 Forbidden")
     assert not outside.packets
     (denied,) = door.denials
@@ -376,7 +365,7 @@ def test_tls_on_the_port_of_http_is_refused(doorway: MakeDoorway, internet: Inte
         with clients.connect(API, 80) as plain, clients.speak_tls(plain, ca_file, API):
             pass
 
-    what, outside = _try(door, internet, act)
+    what, outside = try_at_once(door, internet, act)
     assert what == "alert 49"
     assert not outside.packets
     _expect(door, _denial("http", "protocol-not-granted", host=API, port=80, protocol="tcp"))
@@ -413,7 +402,7 @@ def test_a_name_that_leads_to_no_public_address_is_refused(
     """A granted name is judged by where it leads, in any spelling, when it is dialled."""
     host = f"{name}.example.test"
     door = local_doorway(policy(f"{host}:80", f"{host}:7/udp"))
-    what, outside = _try(door, internet, lambda: clients.get_http(host))
+    what, outside = try_at_once(door, internet, lambda: clients.get_http(host))
     assert what.startswith("ok 'HTTP/1.1 403 Forbidden")
     assert not outside.besides_names
     with internet.watch() as outside:
@@ -432,7 +421,7 @@ def test_one_private_address_among_public_ones_refuses_them_all(
     host = internet.serve("http", port=80)
     internet.answer(host.name, Answer(a=(host.v4, "10.1.2.3")))
     door = local_doorway(policy(f"{host.name}:80"))
-    what, outside = _try(door, internet, lambda: clients.get_http(host.name))
+    what, outside = try_at_once(door, internet, lambda: clients.get_http(host.name))
     assert what.startswith("ok 'HTTP/1.1 403")
     assert not outside.besides_names
     denied = _denial("tcp", "private-address", address="10.1.2.3", port=80, protocol="tcp", host=host.name)
@@ -447,7 +436,7 @@ def test_the_hosts_own_address_is_refused(local_doorway: MakeDoorway, internet: 
         server.settimeout(5)
         door = local_doorway(policy(f"{host.name}:2222"))
         act = lambda: clients.connect(host.name, 2222).recv(10)  # noqa: E731
-        assert _try(door, internet, act)[0] == "reset"
+        assert try_at_once(door, internet, act)[0] == "reset"
         assert door.denials[0]["reason"] == "private-address"
         door = local_doorway(policy(f"{host.name}:2222,private"))
 
@@ -475,9 +464,9 @@ def test_a_host_that_fails_is_no_denial(
     """A granted host that can't be reached ends the connection, and is told as a failure of the network."""
     host = f"{name}.example.test"
     door = doorway(policy(f"{host}:22", f"{host}:80"))
-    what, _ = _try(door, internet, lambda: clients.connect(host, 22).recv(10))
+    what, _ = try_at_once(door, internet, lambda: clients.connect(host, 22).recv(10))
     assert what == "reset"
-    what, _ = _try(door, internet, lambda: clients.get_http(host))
+    what, _ = try_at_once(door, internet, lambda: clients.get_http(host))
     assert what.startswith("ok 'HTTP/1.1 502 Bad Gateway")
     assert error in what
     assert door.denials == []
@@ -502,92 +491,6 @@ def test_a_name_server_that_is_silent_fails_in_time(local_doorway: MakeDoorway) 
 def test_a_name_server_that_refuses_fails_at_once(local_doorway: MakeDoorway, internet: Internet) -> None:
     """Where nobody listens, the failure comes without waiting for a time-out."""
     door = local_doorway(policy("ssh.example.test:22", dns=f"resolver={internet.host('refused').v4}"))
-    what, _ = _try(door, internet, lambda: clients.connect("ssh.example.test", 22).recv(10))
+    what, _ = try_at_once(door, internet, lambda: clients.connect("ssh.example.test", 22).recv(10))
     assert what == "reset"
     assert door.ask("failures")[0]["error"] == "the name server: connection refused"
-
-
-# ---- where every host is granted
-
-
-def test_unrestricted_means_any_public_host_and_port(
-    doorway: MakeDoorway, internet: Internet, ca_file: Path
-) -> None:
-    """Any name resolves, and any public address and port is reached, TLS checked as ever, all recorded."""
-    door = doorway(policy(unrestricted=True))
-    assert "hello from" in door.inside(lambda: clients.get_https(OTHER, 443, ca_file))
-    host = internet.host("ssh")
-    for address in host.addresses:
-        assert door.inside(partial(clients.hear, address, 22)) == b"SSH-2.0-test\r\n"
-    assert door.inside(lambda: clients.ask_udp("echo.example.test", 7, b"x")) == b"x"
-    assert {flow["host"] for flow in door.ask("flows")} == {OTHER, *host.addresses, "echo.example.test"}
-
-    def wrong() -> None:
-        with clients.connect(OTHER, 443) as plain, clients.speak_tls(plain, ca_file, API):
-            pass
-
-    assert door.inside(lambda: clients.attempt(wrong)).what == "alert 49"
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        "10.1.2.3",
-        "192.168.1.1",
-        "169.254.169.254",
-        "100.64.0.7",
-        "192.0.2.1",
-        "198.18.77.7",
-        "fd00::1",
-        "::ffff:169.254.169.254",
-        "64:ff9b::a9fe:a9fe",
-        "2002:a9fe:a9fe::1",
-        "2001:db8::1",
-    ],
-)
-@pytest.mark.parametrize("layer", ["tcp", "udp"])
-def test_unrestricted_keeps_closed_what_is_not_public(
-    doorway: MakeDoorway, internet: Internet, address: str, layer: str
-) -> None:
-    """Private, metadata and documentation addresses stay closed in every spelling, refused at once."""
-    door = doorway(policy(unrestricted=True))
-    if layer == "tcp":
-        what, outside = _try(door, internet, lambda: clients.connect(address, 80).recv(10))
-        assert what in {"refused", "reset"}
-    else:
-        what, outside = _try(door, internet, lambda: clients.ask_udp(address, 80, b"x"))
-        assert what in {"refused", "EPERM"}
-    assert not outside.packets
-    (denied,) = door.denials
-    assert (denied["layer"], denied["reason"], denied["count"]) == (layer, "private-address", 1)
-
-
-# ---- a page for the workload
-
-
-def test_the_workload_can_read_what_it_may_and_what_it_was_denied(doorway: MakeDoorway) -> None:
-    """http://policy.mvm.internal/ has the grants with what is left of them, and the denials so far."""
-    door = doorway(policy(f'{API}:443,max-down=1000,expires=10m,reason="it asks, and pays"'))
-    door.inside(lambda: clients.ask_name(OTHER))
-    page = door.inside(clients.read_portal)
-    (grant,) = page["grants"]
-    assert (grant["host"], grant["port"], grant["reason"]) == (API, 443, "it asks, and pays")
-    assert (grant["down_left"], grant["up_left"], grant["ended"]) == (1000, None, None)
-    assert 590 < grant["expires_in_s"] <= 600
-    (denied,) = page["denials"]
-    assert (denied["host"], denied["remedy"]["flag"]) == (OTHER, f"--network-allow {OTHER}:443")
-
-
-@pytest.mark.parametrize("method", ["POST", "DELETE", "BREW"])
-def test_the_page_can_only_be_read(doorway: MakeDoorway, method: str) -> None:
-    """Other methods are refused, and nothing is changed by them."""
-    door = doorway(policy(f"{API}:443"))
-    before = door.ask("digest")
-
-    def act() -> str:
-        with clients.connect("policy.mvm.internal", 80) as sock:
-            sock.sendall(f"{method} / HTTP/1.1\r\nHost: policy.mvm.internal\r\n\r\n".encode())
-            return clients.read_http(sock)
-
-    assert door.inside(act).startswith("HTTP/1.1 405 ")
-    assert door.ask("digest") == before

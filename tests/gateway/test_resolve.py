@@ -122,7 +122,7 @@ def test_nothing_is_made_of_what_is_no_answer(
 ) -> None:
     """Forged and broken messages are as good as silence: after three tries the look-up fails."""
     monkeypatch.setattr("mvm.gateway.question._TRY_SECONDS", 0.2)
-    name = f"{manner}.example.test"
+    name = f"no-answer-{manner}.example.test"
     internet.answer(name, Answer(a=(A4,), aaaa=(A6,), manner=manner))  # type: ignore[arg-type]
     (found,), seconds = ask(SERVER, name)
     assert texts(found) == ["the name server did not answer in time"]

@@ -2,6 +2,9 @@
 
 Owns waiting. Must never know what is waited for. One thread runs it; `call_from_thread` is the
 only method another thread may use.
+
+Known hole: a child that has just been forked, and has not closed its copies yet, keeps what is closed here in
+the epoll; in that moment an event of it could reach who was given the same number.
 """
 
 from __future__ import annotations

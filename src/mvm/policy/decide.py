@@ -133,8 +133,6 @@ class Candidate(NamedTuple):
 
 
 Place = tuple["Host", int, Protocol]
-"""Host, port, protocol."""
-
 _Key = tuple["Host", int, Protocol, int | None]
 _Standing = dict[_Key, tuple["Grant", Usage]]
 
