@@ -52,11 +52,13 @@ class Capability:
         tool: its name.
         policy: its grants, whose sources name the file and the tool, and who resolves.
         ports: those that its grants may have; empty where the document does not say.
+        path: its jq path in the document, empty where it is the document.
     """
 
     tool: str
     policy: Policy
     ports: tuple[int, ...]
+    path: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,7 +286,9 @@ class _Reader:
             return None
         fixed = [_completed(grant, tool, reason, ttl) for grant in grants]
         policy = self._judge(fixed, dns, place.at("network"))
-        return None if policy is None else Capability(tool=tool, policy=policy, ports=ports)
+        if policy is None:
+            return None
+        return Capability(tool=tool, policy=policy, ports=ports, path="" if place.path == "." else place.path)
 
     def _judge(self, grants: Sequence[Grant], dns: Dns | None, place: Place) -> Policy | None:
         if dns is None:
