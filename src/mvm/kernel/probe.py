@@ -237,10 +237,13 @@ def _limits() -> Fact:
 
     asked = Limits(memory=1 << 30, cpus=1.0, pids=100)
     held: dict[str, str] = {}
-    made = cgroups.create(f"mvm-probe-{os.getpid()}", asked)
-    if made is not None:
-        made.remove()
-        held = dict.fromkeys(made.achieved, made.version)
+    try:
+        made = cgroups.create(f"mvm-probe-{os.getpid()}", asked)
+        if made is not None:
+            made.remove()
+            held = dict.fromkeys(made.achieved, made.version)
+    except OSError as refusal:
+        return Fact("limits", False, str(refusal), "", "--memory, --cpus, --pids")
     names = {resource.RLIMIT_AS: "memory", resource.RLIMIT_NPROC: "pids"}
     rlimits = {names[kind]: "rlimit" for kind, _ in cgroups.rlimits(asked, held)}
     parts = [f"{name} by {(held | rlimits).get(name, 'nothing')}" for name in asked.asked()]
