@@ -253,8 +253,10 @@ def _lines(path: str) -> list[str]:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read().splitlines()
-    except FileNotFoundError:
-        return []
+    except OSError as gone:
+        if gone.errno in {errno.ENOENT, errno.ENODEV}:  # ENODEV: removed while it was being read
+            return []
+        raise
 
 
 def _write(path: str, text: str) -> None:
@@ -285,7 +287,7 @@ def _removed(path: str) -> bool:
 
 def _kill(path: str, seconds: float) -> None:
     """Kill the processes of one cgroup, and wait until they have ended or the time is over."""
-    poll, handles = select.poll(), {}
+    poll, handles, waits = select.poll(), {}, False
     try:
         for pid in _processes(path):
             try:
@@ -299,10 +301,12 @@ def _kill(path: str, seconds: float) -> None:
             except ProcessLookupError:
                 continue
             poll.register(handles[pid], select.POLLIN)
-        waits_for = poll.poll(seconds * 1000 if handles else 0)
+            waits = True
+        if waits:
+            poll.poll(seconds * 1000)
     finally:
         for handle in handles.values():
             os.close(handle)
-    if not waits_for:
+    if not waits:
         # The last has ended and is not yet taken out; version 1 tells nobody when it is.
         time.sleep(_RETRY_SECONDS)
