@@ -204,7 +204,7 @@ def test_a_kernel_without_landlock() -> None:
 
 
 def test_kvm_is_not_believed_because_it_opens() -> None:
-    """Without the processor's virtualisation, or with kvm_pvm, it is not there for guests; else it is tried."""
+    """Without the processor's virtualisation, or with kvm_pvm, it is not there for guests; else it is."""
     fact = in_child(probe.probe).kvm
     flags = set(Path("/proc/cpuinfo").read_text().split())
     if os.path.isdir("/sys/module/kvm_pvm") or (
