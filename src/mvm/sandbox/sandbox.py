@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from mvm.policy.model import Policy
+    from mvm.policy.presets import Discovery
     from mvm.supervisor.client import Client
 
 
@@ -265,7 +266,15 @@ def _policy_of(network: object) -> Policy:
         return network
     from mvm.declare import policy_of_network
 
-    return policy_of_network(network)
+    return policy_of_network(network, _discover)
+
+
+def _discover() -> tuple[Discovery, ...]:
+    from pathlib import Path
+
+    from mvm.registries.discover import discover
+
+    return discover(os.environ, Path.cwd())
 
 
 def _result_of(

@@ -18,7 +18,7 @@ import signal
 from typing import TYPE_CHECKING, NoReturn
 
 from mvm.backends.namespace import channel, root
-from mvm.kernel import seccomp, syscalls
+from mvm.kernel import landlock, seccomp, syscalls
 
 if TYPE_CHECKING:
     import socket
@@ -77,7 +77,7 @@ def _confine(plan: Plan, owned: Sequence[int], rlimits: Sequence[tuple[int, int]
     syscalls.drop_capabilities()
     syscalls.set_no_new_privileges()
     syscalls.hide_arguments(b"mvm-init")
-    # LL _restrict_files(plan)
+    _restrict_files(plan)
     seccomp.install(seccomp.program(os.uname().machine))
     syscalls.die_with_parent()  # the kernel forgot it when the credentials changed
     syscalls.set_dumpable(False)
@@ -89,8 +89,6 @@ def _set_rlimits(rlimits: Sequence[tuple[int, int]]) -> None:
 
 
 def _restrict_files(plan: Plan) -> None:
-    from mvm.kernel import landlock
-
     if landlock.abi():
         landlock.restrict(plan.view.writable)
 
