@@ -82,19 +82,20 @@ def network(
     return Network(egress=egress or Egress(), forwards=forwards, dns=dns)
 
 
-def egress(grants: Sequence[Grant]) -> Egress:
+def egress(grants: Sequence[object]) -> Egress:
     """State the destinations: a list of `host_port` and `subdomains`.
 
     Raises:
         PolicyRefused: it is no list of such.
     """
-    if isinstance(grants, str) or not all(isinstance(grant, Grant) for grant in grants):
+    stated = tuple(grant for grant in grants if isinstance(grant, Grant))
+    if len(stated) < len(grants):
         message, hint = (
             "`egress` takes a list of grants",
             'write mvm.egress([mvm.host_port("api.example.com", 443)])',
         )
         raise _refused("wrong-type", ".network.egress", message, hint)
-    return Egress(grants=tuple(grants))
+    return Egress(grants=stated)
 
 
 def egress_preset(name: str) -> Egress:

@@ -70,7 +70,7 @@ def _fork_until_refused(most: int) -> int:
                 signal.pause()
             started.append(pid)
     except BlockingIOError:
-        pass
+        pass  # there can be no more: that is the answer
     for pid in started:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

@@ -70,7 +70,7 @@ def test_tls_is_required_wherever_the_url_is_https() -> None:
 
 
 def test_a_registry_may_be_at_a_private_address() -> None:
-    """A mirror is, and so is a public name that a company's name server answers for; other hosts may not be."""
+    """A mirror is, and so is a public name that a company answers for; other hosts may not be."""
     assert all(grant.private for grant in expand(Preset.REGISTRIES, ALL))
     assert not any(grant.private for grant in expand(Preset.AGENT, ALL))
 

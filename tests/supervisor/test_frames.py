@@ -13,6 +13,8 @@ from mvm.supervisor.frames import Inbox, encode, send
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mvm.supervisor.frames import Message
+
 Pair = tuple[socket.socket, socket.socket]
 
 
@@ -28,8 +30,8 @@ def test_messages_arrive_whole_and_in_order_however_they_are_cut(pair: Pair) -> 
     """A byte at a time gives the same messages as all at once."""
     ours, theirs = pair
     inbox = Inbox(theirs)
-    wanted = [{"do": "describe"}, {"text": "ü" * 300}, {}]
-    seen = []
+    wanted: list[Message] = [{"do": "describe"}, {"text": "ü" * 300}, {}]
+    seen: list[Message] = []
     for byte in b"".join(map(encode, wanted)):
         ours.sendall(bytes([byte]))
         seen += inbox.read() or []
