@@ -169,8 +169,8 @@ def _of_registries(preset: Preset, discovered: Sequence[Discovery]) -> list[Gran
                 host=hosts[0].host,
                 port=hosts[0].port,
                 tls=Tls.REQUIRE if all(found.scheme == "https" for found in hosts) else Tls.AUTO,
-                # A company's mirror has a private address, be it by a name of its own or because the
-                # company's name server answers for the public one. Metadata services stay closed (`decide.admit`).
+                # A company's mirror has a private address, be it by a name of its own or because its name
+                # server answers for the public one. Metadata services stay closed (`decide.admit`).
                 private=True,
                 reason=f"packages for {', '.join(tools)}",
                 source=f"preset {preset.value}: {'; '.join(sources)}",

@@ -54,11 +54,19 @@ class Popen:
 
     def poll(self) -> int | None:
         """Its status, or None while it runs."""
-        import select
-
-        if self.returncode is None and select.select([self._client], [], [], 0)[0]:
+        if self.returncode is None and self._is_told(0):
             self.wait()
         return self.returncode
+
+    def _is_told(self, timeout: float | None) -> bool:
+        """Wait until its end is told, or may be: it can have come together with its beginning."""
+        import select
+
+        if self._client.has_more:
+            return True
+        poll = select.poll()
+        poll.register(self._client, select.POLLIN)
+        return bool(poll.poll(None if timeout is None else timeout * 1000))
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end.
@@ -66,10 +74,8 @@ class Popen:
         Raises:
             SandboxTimeout: the time ran out first; it runs on.
         """
-        import select
-
         if self.returncode is None:
-            if not select.select([self._client], [], [], timeout)[0]:
+            if not self._is_told(timeout):
                 msg = f"the command still runs after {timeout} s"
                 raise SandboxTimeout(msg)
             try:
