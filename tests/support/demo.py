@@ -80,7 +80,6 @@ class Demo:
         wanted = {
             "host-not-granted",
             "address-literal",
-            "private-address",
             "port-not-granted",
             "sni-mismatch",
         }
