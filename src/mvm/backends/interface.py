@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     class Machine(Protocol):
         """One started sandbox, seen from outside. Nothing of it blocks but `close`."""
 
-        door: tuple[socket.socket, ...]
-        """What the door's opener gave, in its order; whoever takes them owns them."""
-
         limits: tuple[str, ...]
         """Which limits are held, each with how: `memory:cgroup-v1`, `pids:rlimit`."""
 
@@ -31,6 +28,9 @@ if TYPE_CHECKING:
             Raises:
                 BackendUnavailable: the machine withholds something; `close` is still to be called.
             """
+
+        def take_door(self) -> tuple[socket.socket, ...]:
+            """Take what the door's opener gave, in its order; it is the caller's from now on."""
 
         @property
         def descriptors(self) -> tuple[int, ...]:
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
             """Name the demands that it can't enforce on this machine, with the reason."""
 
         def start(
-            self, plan: Plan, open_door: Callable[[], Sequence[socket.socket]], leftovers: Sequence[str]
+            self, plan: Plan, open_door: Callable[[], Sequence[socket.socket]], clear: Callable[[], bool]
         ) -> Machine:
             """Begin to make the sandbox of a plan; nothing of the workload's runs yet.
 
@@ -72,7 +72,8 @@ if TYPE_CHECKING:
             Args:
                 plan: what to make.
                 open_door: makes and verifies the door in the current network namespace; raises OSError.
-                leftovers: files and empty directories to be removed, in order, if this process is killed.
+                clear: called in a process that outlives this one, when the sandbox has ended by whatever way:
+                    removes its files. False where whose they are still seems to live.
 
             Raises:
                 BackendUnavailable: the machine withholds something; nothing is left behind.

@@ -44,10 +44,15 @@ class Control:
 
         self._connections.append(Connection(self._sandbox, sock, self._connections.remove))
 
+    def stop_listening(self) -> None:
+        """Hear nobody new."""
+        if self._listener.fileno() >= 0:
+            self._sandbox.supervisor.loop.forget(self._listener.fileno())
+            self._listener.close()
+
     def close(self, result: Message) -> None:
         """Tell whoever waits how it ended, and hear nobody any more."""
-        self._sandbox.supervisor.loop.forget(self._listener.fileno())
-        self._listener.close()
+        self.stop_listening()
         for connection in tuple(self._connections):
             connection.farewell(result)
 

@@ -6,6 +6,7 @@ Owns the loop's life. It ends when the last sandbox has, unless it was told to s
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ class Supervisor:
     """
 
     def __init__(self, *, stays: bool = False) -> None:
+        _raise_descriptor_limit()
         self.loop, self.pipes, self.system = Loop(), Pipes(), SystemThreads()
         self.stays = stays
         self._sandboxes: list[Sandbox] = []
@@ -90,3 +92,12 @@ class Supervisor:
         for signum in os.read(self._wake[0], 256):
             if signum in self._signals:
                 self._signals[signum](signum)
+
+
+def _raise_descriptor_limit() -> None:
+    """Let the gateway hold as many flows as it may: each takes two descriptors (setrlimit(2)).
+
+    Commands inherit it, as those of containers do.
+    """
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

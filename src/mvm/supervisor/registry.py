@@ -11,7 +11,6 @@ being taken is never swept.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -37,12 +36,10 @@ class Place(NamedTuple):
     Attributes:
         name: the sandbox's.
         listener: its control socket, listening, not blocking.
-        leftovers: the paths to be removed at its end, in order.
     """
 
     name: str
     listener: socket.socket
-    leftovers: tuple[str, ...]
 
 
 def check_name(name: str) -> str:
@@ -79,7 +76,7 @@ def take(name: str, environ: Mapping[str, str]) -> Place:
         listener = _listen(directory, name)
     finally:
         os.close(directory)
-    return Place(name, listener, (f"{base}/{name}/{CONTROL}", f"{base}/{name}"))
+    return Place(name, listener)
 
 
 def _listen(directory: int, name: str) -> socket.socket:
@@ -110,11 +107,24 @@ def _answers(directory: int, name: str) -> bool:
     return True
 
 
-def release(place: Place) -> None:
-    """Give a name back that no sandbox came to have."""
-    for path in place.leftovers:
-        with contextlib.suppress(FileNotFoundError):
-            os.rmdir(path) if os.path.isdir(path) else os.unlink(path)
+def clear(name: str, environ: Mapping[str, str]) -> bool:
+    """Remove what a sandbox has left under its name.
+
+    Returns:
+        False where somebody answers there: then it is theirs.
+
+    Raises:
+        AuditError: the runtime directory is not one's own.
+    """
+    directory = open_private(runtime_directory(environ))
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        if _answers(directory, name):
+            return False
+        sweep(directory, name)
+    finally:
+        os.close(directory)
+    return True
 
 
 def sweep(directory: int, name: str) -> None:

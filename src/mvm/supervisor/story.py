@@ -106,9 +106,10 @@ class Sandbox:
 
     def _begin(self) -> None:
         plan = self.plan
-        self._place = registry.take(plan.name, self._environ)
         self._log = Log.create(self._state, plan.run)
-        machine = self._machine = self._backend.start(plan, self._open_door, self._place.leftovers)
+        # First of all that leaves a trace: from here on somebody clears up, should this process be killed.
+        machine = self._machine = self._backend.start(plan, self._open_door, self._clear_name)
+        self._place = registry.take(plan.name, self._environ)
         # The machine makes itself on another processor meanwhile; what it is forked from stays small.
         from mvm.audit.keys import signing_key
         from mvm.gateway.gateway import Gateway
@@ -120,7 +121,7 @@ class Sandbox:
             self.supervisor.loop.watch(descriptor, READ, self._on_machine)
         self._gateway = Gateway(
             loop=self.supervisor.loop,
-            sockets=door.DoorSockets(*machine.door),
+            sockets=door.DoorSockets(*machine.take_door()),
             policy=plan.policy,
             log=self._log,
             watcher=self,
@@ -135,6 +136,9 @@ class Sandbox:
         for seconds in (plan.timeout, plan.policy.ttl):
             if seconds is not None:
                 self.supervisor.loop.after(seconds, self._time_is_up)
+
+    def _clear_name(self) -> bool:
+        return registry.clear(self.plan.name, self._environ)
 
     def _open_door(self) -> Sequence[socket.socket]:
         """Runs inside the namespace: make the door, and read the kernel back."""
@@ -295,14 +299,20 @@ class Sandbox:
         self.supervisor.left(self)
 
     def _leave_doors(self) -> None:
+        """End what runs inside, then the gateway: what was refused to the last is still counted."""
+        if self._control is not None:
+            self._control.stop_listening()
+        elif self._place is not None:
+            self._place.listener.close()
         if self._forwards is not None:
             self._forwards.close()
-        if self._gateway is not None:
-            self._gateway.close()
         if self._machine is not None:
             for descriptor in self._machine.descriptors:
                 self.supervisor.loop.unwatch(descriptor)
             self._machine.close()
+            registry.clear(self.plan.name, self._environ)
+        if self._gateway is not None:
+            self._gateway.close()
 
     def _seal(self, result: dict[str, object]) -> None:
         log, gateway, key = self._log, self._gateway, self._key
@@ -334,9 +344,5 @@ class Sandbox:
         self._leave_doors()
         if self._control is not None:
             self._control.close({})
-        elif self._place is not None:
-            self._place.listener.close()
         if self._log is not None:
             self._log.close()
-        if self._place is not None and self._machine is None:
-            registry.release(self._place)

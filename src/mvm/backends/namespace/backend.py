@@ -45,17 +45,15 @@ class NamespaceBackend:
         return {}
 
     def start(
-        self, plan: Plan, open_door: Callable[[], Sequence[socket.socket]], leftovers: Sequence[str]
+        self, plan: Plan, open_door: Callable[[], Sequence[socket.socket]], clear: Callable[[], bool]
     ) -> NamespaceMachine:
         """Begin to make the sandbox of a plan.
 
         Raises:
             BackendUnavailable: the machine withholds something; nothing is left behind.
         """
-        cgroup, rlimits = _limit(plan)
         to_keeper, keepers = channel.pair()
         to_init, inits = channel.pair()
-        own = [*leftovers, *(cgroup.paths if cgroup is not None else ())]
         kept = {keepers.fileno(), inits.fileno()}
         syscalls.library()  # loaded here once, not in each child
         pid = os.fork()
@@ -64,15 +62,14 @@ class NamespaceBackend:
                 keepers,
                 inits,
                 plan=plan,
-                rlimits=rlimits,
                 open_door=open_door,
-                leftovers=own,
+                clear=clear,
                 kept=kept,
             )
         keepers.close()
         inits.close()
-        machine = NamespaceMachine(pid, to_keeper, to_init, cgroup, own)
-        machine.limits = _say_limits(cgroup, rlimits)
+        # From here on the keeper clears away whatever is made, should this process be killed.
+        machine = NamespaceMachine(pid, to_keeper, to_init)
         try:
             machine.admit(plan)
         except BaseException:
@@ -87,22 +84,13 @@ class NamespaceMachine:
     Args:
         pid: the keeper's.
         to_keeper, to_init: the channels.
-        cgroup: what limits it, or None.
-        leftovers: what the keeper removes at its end; done here where it was killed first.
     """
 
-    def __init__(
-        self,
-        pid: int,
-        to_keeper: socket.socket,
-        to_init: socket.socket,
-        cgroup: Cgroup | None,
-        leftovers: Sequence[str],
-    ) -> None:
-        self._pid, self._to_keeper, self._to_init, self._cgroup = pid, to_keeper, to_init, cgroup
-        self._leftovers = leftovers
+    def __init__(self, pid: int, to_keeper: socket.socket, to_init: socket.socket) -> None:
+        self._pid, self._to_keeper, self._to_init = pid, to_keeper, to_init
+        self._cgroup: Cgroup | None = None
         self._gone = False
-        self.door: tuple[socket.socket, ...] = ()
+        self._door: tuple[socket.socket, ...] = ()
         self.limits: tuple[str, ...] = ()
 
     @property
@@ -116,12 +104,14 @@ class NamespaceMachine:
         Raises:
             BackendUnavailable: something was withheld; the text says what.
         """
+        self._cgroup, rlimits = _limit(plan)
+        self.limits = _say_limits(self._cgroup, rlimits)
         self._expect(self._to_keeper, channel.READY)
         write_maps(self._pid, plan.identity)
         owned = _map_owners(plan)
         try:
             channel.send(self._to_keeper, channel.GO)
-            channel.send(self._to_init, channel.GO, descriptors=owned)
+            channel.send(self._to_init, channel.GO, text=channel.write_limits(rlimits), descriptors=owned)
         finally:
             for descriptor in owned:
                 os.close(descriptor)
@@ -133,12 +123,17 @@ class NamespaceMachine:
             BackendUnavailable: something was withheld; the text says what.
         """
         _number, init, _text, descriptors = self._expect(self._to_keeper, channel.DOOR)
-        self.door = tuple(socket.socket(fileno=descriptor) for descriptor in descriptors)
+        self._door = tuple(socket.socket(fileno=descriptor) for descriptor in descriptors)
         if self._cgroup is not None:
             self._cgroup.add(init)
         self._expect(self._to_init, channel.READY)
         self._to_keeper.setblocking(False)
         self._to_init.setblocking(False)
+
+    def take_door(self) -> tuple[socket.socket, ...]:
+        """Take what the door's opener gave."""
+        door, self._door = self._door, ()
+        return door
 
     def _expect(self, sock: socket.socket, wanted: int) -> tuple[int, int, bytes, list[int]]:
         message = channel.receive(sock)
@@ -218,11 +213,10 @@ class NamespaceMachine:
             self._gone = True
             for sock in (self._to_init, self._to_keeper):
                 sock.close()
-            for sock in self.door:
+            for sock in self._door:
                 sock.close()
             # The keeper sees its channel close, ends init with all in it, removes the files, and goes.
-            if _wait(self._pid) != 0:
-                keeper.remove(self._leftovers)
+            _wait(self._pid)
             self._pid = 0
             if self._cgroup is not None:
                 self._cgroup.remove()
@@ -245,14 +239,15 @@ def _event(message: tuple[int, int, int, bytes, list[int]]) -> Event | None:
             return None
 
 
-def _wait(pid: int) -> int:
-    """Wait for the keeper to end by itself; one that is stuck is killed. Return its wait status."""
+def _wait(pid: int) -> None:
+    """Wait for the keeper to end by itself; one that is stuck is killed."""
     import select
 
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
-        return os.waitpid(pid, 0)[1]
+        os.waitpid(pid, 0)
+        return
     poll = select.poll()
     poll.register(handle, select.POLLIN)
     try:
@@ -260,7 +255,7 @@ def _wait(pid: int) -> int:
             signal.pidfd_send_signal(handle, signal.SIGKILL)
     finally:
         os.close(handle)
-    return os.waitpid(pid, 0)[1]
+    os.waitpid(pid, 0)
 
 
 def write_maps(pid: int, identity: Identity) -> None:

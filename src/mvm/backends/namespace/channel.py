@@ -95,6 +95,17 @@ def write_command(command: Command) -> bytes:
     return marshal.dumps(tuple(command))
 
 
+def write_limits(limits: Sequence[tuple[int, int]]) -> bytes:
+    """Spell rlimits for init."""
+    return marshal.dumps(list(limits))
+
+
+def read_limits(text: bytes) -> list[tuple[int, int]]:
+    """Read rlimits that the supervisor wrote."""
+    limits: list[tuple[int, int]] = marshal.loads(text)  # noqa: S302  as `read_command`
+    return limits
+
+
 def read_command(text: bytes) -> Command:
     """Read a command that the supervisor wrote."""
     return Command(*marshal.loads(text))  # noqa: S302  only ever read inside, from the one who made it

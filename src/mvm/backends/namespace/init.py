@@ -36,14 +36,14 @@ _DEFAULTS = (
 )  # fmt: skip
 
 
-def live(supervisor: socket.socket, plan: Plan, rlimits: Sequence[tuple[int, int]]) -> NoReturn:
+def live(supervisor: socket.socket, plan: Plan) -> NoReturn:
     """Be the first process of one sandbox; called in a fresh child, and ends it."""
     try:
         syscalls.close_from(3, (supervisor.fileno(),))
         syscalls.die_with_parent()
         message = channel.receive(supervisor)
         if message is not None:
-            _confine(plan, message[4], rlimits)
+            _confine(plan, message[4], channel.read_limits(message[3]))
             Init(supervisor).serve()
     except BaseException as error:  # noqa: BLE001  the supervisor must hear of anything, and there is nowhere to raise to
         text = f"{type(error).__name__}: {error}" if not isinstance(error, OSError) else str(error)

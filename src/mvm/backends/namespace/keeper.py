@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mvm.plan.plan import Plan
 
 _MOST_SOCKETS = 64
+_SUPERVISOR_SECONDS = 2.0
 
 
 def live(
@@ -30,20 +31,19 @@ def live(
     inits: socket.socket,
     *,
     plan: Plan,
-    rlimits: Sequence[tuple[int, int]],
     open_door: Callable[[], Sequence[socket.socket]],
-    leftovers: Sequence[str],
+    clear: Callable[[], bool],
     kept: Collection[int],
 ) -> NoReturn:
     """Be the keeper of one sandbox; called in a fresh child, and ends it."""
-    child = 0
+    child, supervisor = 0, os.pidfd_open(os.getppid())
     status = 1
     try:
         os.setsid()
         _forget_signals()
-        syscalls.close_from(3, kept)
+        syscalls.close_from(3, (*kept, supervisor))
         _let_go_of_streams()
-        child = _enter(to_supervisor, inits, plan, rlimits)
+        child = _enter(to_supervisor, inits, plan)
         inits.close()
         _open(to_supervisor, open_door, child)
         _serve(to_supervisor, child)
@@ -53,7 +53,7 @@ def live(
     finally:
         if child:
             _end(child)
-        remove(leftovers)
+        _clear(supervisor, clear, plan)
         os._exit(status)
 
 
@@ -79,9 +79,7 @@ def _let_go_of_streams() -> None:
     os.close(null)
 
 
-def _enter(
-    to_supervisor: socket.socket, inits: socket.socket, plan: Plan, rlimits: Sequence[tuple[int, int]]
-) -> int:
+def _enter(to_supervisor: socket.socket, inits: socket.socket, plan: Plan) -> int:
     """Make the namespaces, get ids in them, and fork init into the new pid namespace."""
     syscalls.unshare(
         syscalls.NEWUSER
@@ -98,7 +96,7 @@ def _enter(
     pid = os.fork()
     if pid == 0:
         to_supervisor.close()
-        init.live(inits, plan, rlimits)
+        init.live(inits, plan)
     return pid
 
 
@@ -150,19 +148,16 @@ def _end(child: int) -> None:
     os.waitpid(child, 0)
 
 
-def remove(leftovers: Sequence[str]) -> None:
-    """Remove files and empty directories, in order; what is gone already is fine."""
-    for path in leftovers:
-        try:
-            os.unlink(path)
-        except IsADirectoryError:
-            _remove_directory(path)
-        except OSError:
-            continue  # gone already, or not ours; the next command of mvmctl sweeps again
+def _clear(supervisor: int, clear: Callable[[], bool], plan: Plan) -> None:
+    """Remove the sandbox's files and cgroup, once the supervisor has let go of them or is gone for good."""
+    if not clear():
+        poll = select.poll()
+        poll.register(supervisor, select.POLLIN)
+        poll.poll(_SUPERVISOR_SECONDS * 1000)
+        clear()
+    if plan.limits.asked():
+        from mvm.kernel import cgroups
 
-
-def _remove_directory(path: str) -> None:
-    try:
-        os.rmdir(path)
-    except OSError:
-        return  # not empty: somebody else's by now
+        for cgroup in cgroups.stale():
+            if cgroup.name == f"mvm-{plan.run}":
+                cgroup.remove()
