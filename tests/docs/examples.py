@@ -1,0 +1,69 @@
+"""Examples in the documentation that say of themselves that they run: found, and compared with what happens.
+
+```console runs      `$ ` begins a command; what stands below is what it prints (stdout, then stderr),
+$ mvmctl run …       `…` alone on a line is any number of lines, inside a line anything,
+…                    `[6]` at the end is its exit status
+[6]
+```
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.support.source import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_BLOCK = re.compile(r"^```(console|python) runs\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_STATUS = re.compile(r"\[(\d+)\]")
+
+
+class Example(NamedTuple):
+    """One command, or one piece of Python.
+
+    Attributes:
+        place: `file:line`.
+        language: `console` or `python`.
+        text: the command without its prompt, or the program.
+        prints: what it prints, with the wildcards.
+        status: how it ends.
+    """
+
+    place: str
+    language: str
+    text: str
+    prints: tuple[str, ...]
+    status: int
+
+
+def examples() -> Iterator[Example]:
+    """All of them, in the order of the pages."""
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        text = page.read_text("utf-8")
+        for block in _BLOCK.finditer(text):
+            line = text.count("\n", 0, block.start()) + 2
+            place = f"{page.relative_to(ROOT)}:{line}"
+            if block[1] == "python":
+                yield Example(place, "python", block[2], (), 0)
+            else:
+                yield from _commands(str(page.relative_to(ROOT)), line, block[2])
+
+
+def _commands(page: str, line: int, text: str) -> Iterator[Example]:
+    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+        place, line = f"{page}:{line}", line + part.count("\n")
+        command, *below = part.rstrip("\n").split("\n")
+        status = _STATUS.fullmatch(below[-1]) if below else None
+        prints = below[:-1] if status else below
+        yield Example(place, "console", command, tuple(prints), int(status[1]) if status else 0)
+
+
+def pattern(prints: tuple[str, ...]) -> str:
+    """The regular expression that what was printed must match as a whole."""
+    parts = (
+        "(?:.*\n)*?" if line == "…" else ".*".join(map(re.escape, line.split("…"))) + "\n" for line in prints
+    )
+    return "".join(parts)
