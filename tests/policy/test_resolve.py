@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
@@ -88,7 +87,7 @@ def test_dns_none_on_the_command_line_refuses_a_name() -> None:
     """`--dns none` with a granted name is refused, and a fixed answer for the name makes it right."""
     asked = Asked(allow=("api.example:443",), dns="none")
     assert refusals(asked) == ["dns-none"]
-    fixed = made(replace(asked, dns_static=("api.example=1.2.3.4",))).policy.dns
+    fixed = made(asked._replace(dns_static=("api.example=1.2.3.4",))).policy.dns
     assert fixed == Dns(mode=DnsMode.NONE, static=((HostName("api.example"), (IPv4Address("1.2.3.4"),)),))
 
 
@@ -169,7 +168,7 @@ def test_a_file_must_say_who_resolves_its_names() -> None:
         made(asked)
     assert [finding.code for finding in caught.value.findings] == ["dns-not-stated"]
     assert 'dns = "system"' in caught.value.hint
-    assert made(replace(asked, dns="system")).policy.dns.mode is DnsMode.SYSTEM
+    assert made(asked._replace(dns="system")).policy.dns.mode is DnsMode.SYSTEM
     assert refusals(Asked(document=toml('preset = "agent"')))[0] == "dns-not-stated"
 
 

@@ -14,8 +14,7 @@ never sealed. A log that was sealed is told from that by the copy of its last li
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mvm.audit.record import Kind, check_record
 from mvm.canonical import digest_of_bytes, encode
@@ -52,8 +51,7 @@ LONGEST_LINE = 64 * 1024
 _SEAL_DOMAIN = b"mvm.seal/1\n"  # no other signature of this key can be taken for a seal
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What a log turned out to be.
 
     Attributes:

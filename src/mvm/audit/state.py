@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mvm.audit.chain import LONGEST_LINE
 from mvm.audit.run_id import is_run_id
@@ -139,8 +138,7 @@ def _check_owner(path: str, found: os.stat_result) -> None:
         raise AuditError(msg, hint=f"chmod go-w {path}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class Run(NamedTuple):
     """One run that state knows of.
 
     Attributes:

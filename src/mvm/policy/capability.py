@@ -386,7 +386,7 @@ class _Reader:
 def _moved(finding: Finding, place: Place) -> Finding:
     """Put a finding about a policy where that policy stands in the document."""
     path = place.path + finding.path.removeprefix(".network")
-    return replace(finding, path=path, source=finding.source or place.source)
+    return finding._replace(path=path, source=finding.source or place.source)
 
 
 def _completed(grant: Grant, tool: str, reason: str | None, ttl: Seconds | None) -> Grant:

@@ -6,7 +6,6 @@ open a file or ask this machine: a preset is checked as a word, its hosts are an
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mvm.errors import Finding, PolicyRefused
@@ -34,7 +33,7 @@ def check_text(text: str, path: str) -> tuple[Finding, ...]:
         warnings = _check(text, path)
     except PolicyRefused as refusal:
         warnings = refusal.findings
-    found = [replace(finding, source=finding.source or path) for finding in warnings]
+    found = [finding._replace(source=finding.source or path) for finding in warnings]
     return tuple(sorted(found, key=lambda finding: finding.severity != "error"))
 
 

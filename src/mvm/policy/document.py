@@ -15,9 +15,8 @@ file, fill in a DNS policy that the document does not state, or pass over a key 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mvm.errors import PolicyRefused
 from mvm.policy.fields import kind_of, string, unknown_keys, word
@@ -60,8 +59,7 @@ class _Mode(StrEnum):
     BRIDGE = "bridge"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyDocument:
+class PolicyDocument(NamedTuple):
     """What a policy file says; flags and presets are still to be added to it.
 
     Attributes:

@@ -16,7 +16,7 @@ or open what nobody wrote; the text of the file and what the package tools are c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mvm.errors import PolicyRefused
@@ -72,8 +72,7 @@ class Document(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(NamedTuple):
     """What a command line says about the network, not yet parsed.
 
     Attributes:
@@ -97,8 +96,7 @@ class Asked:
     grants: tuple[Grant, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolved:
+class Resolved(NamedTuple):
     """One policy, and where each part of it came from.
 
     Attributes:

@@ -6,7 +6,7 @@ is a finding. That logs and receipts are free of payload is answered by mvm itse
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mvm.errors import Finding
@@ -168,7 +168,7 @@ def review(
     for number, grant in enumerate(grants):
         one = Reviewed(path=f"{at}[{number}]", grant=grant, answers=_answers(grant, dns))
         reviewed.append(one)
-        findings += [replace(finding, source=grant.source or path) for finding in _open(one)]
+        findings += [finding._replace(source=grant.source or path) for finding in _open(one)]
     return Review(path=path, grants=tuple(reviewed), findings=tuple(findings))
 
 
