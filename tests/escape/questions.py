@@ -1,4 +1,4 @@
-"""Questions to a name server, byte by byte as no library would write them, and replies read back."""
+"""DNS messages as a workload may send them, well-formed and not, and what the answers to them say.
 
 Owns a codec of its own, so that the product's is never tested against itself. Messages are latin-1 text, as
 `attempts` carries them.
