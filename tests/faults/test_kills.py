@@ -1,0 +1,119 @@
+"""Killed at any moment, any one process takes the rest along: nothing is left, and the record verifies."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.internet import Internet
+    from tests.support.leftovers import Leftovers
+    from tests.support.mvmctl import Mvmctl, Running
+
+pytestmark = pytest.mark.faults
+
+_CHANCE = random.Random(20261124)
+_MOMENTS = sorted(_CHANCE.uniform(0.0, 0.5) for _ in range(24))
+_RUN = ("run", "--name", "victim", "--", "sleep", "30")
+
+
+def _children(pid: int) -> list[int]:
+    with_children = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(word) for word in with_children.read_text().split()] if with_children.exists() else []
+
+
+def _processes(running: Running) -> tuple[int, int, int]:
+    """The supervisor, the keeper and init of a sandbox that stands."""
+    supervisor = running.process.pid
+    (keeper,) = _children(supervisor)
+    (init,) = _children(keeper)
+    return supervisor, keeper, init
+
+
+@pytest.fixture
+def running(mvmctl: Mvmctl) -> Iterator[Running]:
+    """A sandbox whose command has said that it runs."""
+    started = mvmctl.start("run", "--name", "victim", "--", "sh", "-c", "echo up; exec sleep 30")
+    started.until("up\n")
+    yield started
+    started.kill()
+
+
+def _verifies(mvmctl: Mvmctl) -> None:
+    mvmctl("audit", "verify", "--all").expect(0)
+
+
+@pytest.mark.parametrize("moment", _MOMENTS, ids=lambda moment: f"{moment * 1000:.0f}ms")
+def test_mvmctl_killed_at_any_moment_leaves_nothing(
+    mvmctl: Mvmctl, leftovers: Leftovers, moment: float
+) -> None:
+    """Not a process, a namespace, a mount, a socket or a file in the runtime directory."""
+    running = mvmctl.start(*_RUN)
+    deadline = time.monotonic() + moment
+    while time.monotonic() < deadline and running.process.poll() is None:
+        os.sched_yield()
+    os.kill(running.process.pid, signal.SIGKILL)
+    running.process.wait()
+    leftovers.expect_none(within_s=5.0)
+    _verifies(mvmctl)
+
+
+@pytest.mark.parametrize("victim", ["keeper", "init"])
+def test_each_other_process_killed_ends_the_run_and_leaves_nothing(
+    mvmctl: Mvmctl, running: Running, leftovers: Leftovers, victim: str
+) -> None:
+    """The run ends as killed, its record is sealed, and the name is free again."""
+    _, keeper, init = _processes(running)
+    os.kill(keeper if victim == "keeper" else init, signal.SIGKILL)
+    assert running.finish().exit_code == 137
+    leftovers.expect_none(within_s=5.0)
+    mvmctl("audit", "verify", "--all", "--sealed").expect(0)
+    mvmctl("run", "--name", "victim", "--", "true").expect(0)
+
+
+def test_a_detached_sandbox_killed_leaves_nothing(mvmctl: Mvmctl, leftovers: Leftovers) -> None:
+    """`up -d` too, with everything that runs in it, and its name is free again."""
+    mvmctl("up", "-d", "--name", "victim", "--", "sleep", "30").expect(0)
+    (listed,) = mvmctl("ls", "--json").expect(0).json["sandboxes"]
+    os.kill(listed["pid"], signal.SIGKILL)
+    leftovers.expect_none(within_s=5.0)
+    _verifies(mvmctl)
+    mvmctl("run", "--name", "victim", "--", "true").expect(0)
+
+
+def test_a_stopped_gateway_lets_nothing_pass(mvmctl: Mvmctl, internet: Internet) -> None:
+    """While the supervisor is stopped, a granted host is not reached; when it goes on, it is."""
+    code = (
+        "import socket; print('up', flush=True); input(); "
+        "s = socket.create_connection(('echo.example.test', 7)); s.sendall(b'x'); print(s.recv(1))"
+    )
+    running = mvmctl.start(
+        "run", "--network-allow", "echo.example.test:7", "--", "/usr/bin/python3", "-c", code
+    )
+    running.until("up\n")
+    with internet.watch() as outside:
+        os.kill(running.process.pid, signal.SIGSTOP)
+        running.send(b"\n")
+        with pytest.raises(TimeoutError):
+            running.until("b'x'", timeout_s=0.7)
+    assert outside.packets == {}
+    os.kill(running.process.pid, signal.SIGCONT)
+    running.until("b'x'")
+    running.finish().expect(0)
+
+
+def test_many_at_once_come_and_go(mvmctl: Mvmctl, leftovers: Leftovers) -> None:
+    """Thirty sandboxes side by side each do their work, and nothing of them remains."""
+    running = [mvmctl.start("run", "--", "sh", "-c", f"echo {number}") for number in range(30)]
+    for number, one in enumerate(running):
+        assert one.finish(timeout_s=90).expect(0).stdout == f"{number}\n"
+    leftovers.expect_none(within_s=5.0)
+    mvmctl("audit", "verify", "--all", "--sealed").expect(0)

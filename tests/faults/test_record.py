@@ -1,0 +1,80 @@
+"""Without a record nothing runs, and nothing more is opened."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import namespaces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.internet import Internet
+    from tests.support.leftovers import Leftovers
+    from tests.support.mvmctl import Mvmctl
+
+pytestmark = pytest.mark.faults
+
+_TALK = (
+    "import socket, sys\n"
+    "def talk():\n"
+    "    try:\n"
+    "        s = socket.create_connection(('echo.example.test', 7)); s.sendall(b'x'); return s.recv(1)\n"
+    "    except OSError as error:\n"
+    "        return error\n"
+    "print(talk(), flush=True)\n"
+    "sys.stdin.readline()\n"
+    "for _ in range(60): print(talk(), flush=True)\n"
+)
+
+
+@pytest.fixture
+def small(mvmctl: Mvmctl) -> Iterator[Path]:
+    """The state directory on a file system of 256 KiB."""
+    namespaces.mount("none", str(mvmctl.state), "tmpfs", 0, f"size=256k,mode=700,uid={os.getuid()}")
+    yield mvmctl.state
+    namespaces.unmount(str(mvmctl.state))
+
+
+def _fill(directory: Path) -> Path:
+    """Leave no room; returns the file that takes it."""
+    filling = directory / "full"
+    with filling.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            continue
+    return filling
+
+
+def test_a_state_directory_that_cannot_be_written_starts_nothing(
+    mvmctl: Mvmctl, small: Path, leftovers: Leftovers
+) -> None:
+    """Exit 74, nothing ran, nothing is left; the same command with room for its record runs."""
+    filling = _fill(small)
+    ended = mvmctl("run", "--", "echo", "ran").expect(74)
+    assert ended.stdout == ""
+    leftovers.expect_none()
+    filling.unlink()
+    assert mvmctl("run", "--", "echo", "ran").expect(0).stdout == "ran\n"
+
+
+def test_a_record_that_cannot_go_on_opens_nothing_more(
+    mvmctl: Mvmctl, small: Path, internet: Internet, leftovers: Leftovers
+) -> None:
+    """What was recorded before stands; once the disk is full nothing opens, and the run ends with 74."""
+    before = internet.arrivals("echo.example.test").connections
+    running = mvmctl.start(
+        "run", "--network-allow", "echo.example.test:7", "--", "/usr/bin/python3", "-c", _TALK
+    )
+    running.until("b'x'")
+    _fill(small)
+    running.send(b"\n")
+    running.finish().expect(74)
+    # What is left of the last page of the log has room for a few lines more; then there is nothing.
+    assert internet.arrivals("echo.example.test").connections - before < 20
+    leftovers.expect_none()
+    mvmctl("audit", "verify", "--all").expect(0)
