@@ -111,11 +111,12 @@ def tls(
     *,
     name: str | None = None,
     header: str | None = None,
+    path: str = "/",
     piece: int = 0,
     record: int = 0,
     family: int = socket.AF_UNSPEC,
 ) -> Said:
-    """Ask for a page by TLS: `name` goes into the SNI, `header` into Host.
+    """Ask for the page at `path` by TLS: `name` goes into the SNI, `header` into Host.
 
     The hello may be cut into records of `record` bytes, and sent in pieces of `piece` bytes.
     """
@@ -133,9 +134,15 @@ def tls(
             sock.sendall(hello[at : at + step])
         _until_done(tunnel.do_handshake, sock, incoming, outgoing)
         tunnel.write(
-            f"GET / HTTP/1.1\r\nHost: {header or name or host}\r\nConnection: close\r\n\r\n".encode()
+            f"GET {path} HTTP/1.1\r\nHost: {header or name or host}\r\nConnection: close\r\n\r\n".encode()
         )
-        heard = _until_done(lambda: tunnel.read(_CHUNK), sock, incoming, outgoing)
+        heard = b""
+        try:
+            while data := _until_done(lambda: tunnel.read(_CHUNK), sock, incoming, outgoing):
+                heard += data
+        except (ssl.SSLZeroReturnError, ConnectionResetError):
+            if not heard:
+                raise
     return {"outcome": "answered", "data": heard.decode("latin-1"), "bytes": len(heard)}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from tests.support.upstream import index, web
+from tests.support.upstream import doh, index, web
 from tests.support.upstream.flow import Flow
 
 if TYPE_CHECKING:
@@ -77,10 +77,15 @@ async def _index(stream: Stream) -> None:
     await web.serve_http(stream, index.respond)
 
 
+async def _doh(stream: Stream) -> None:
+    await web.serve_http(stream, doh.respond)
+
+
 SERVICES: dict[str, Callable[[Stream], Awaitable[None]]] = {
     "http": _http,
     "http2": web.serve_http2,
     "index": _index,
+    "doh": _doh,
     "echo": _echo,
     "discard": _discard,
     "source": _source,
