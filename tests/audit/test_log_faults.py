@@ -286,7 +286,7 @@ def test_killed_while_sealing(tmp_path: Path, run: str) -> None:
         "print('ready', flush=True)\nlog.seal(key)\nsys.stdin.read()"
     )
     source = random.Random(11)
-    for attempt in range(8):
+    for attempt in range(25):
         state = f"{tmp_path}/{attempt}"
         writer = subprocess.Popen(python(program, state, run), stdout=subprocess.PIPE, stdin=subprocess.PIPE)
         assert writer.stdout is not None

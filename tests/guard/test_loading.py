@@ -21,12 +21,10 @@ _OTHER_ROOMS = frozenset(
 _PROGRAM = """
 import sys
 before = set(sys.modules)
-sys.argv = ["mvmctl", *sys.argv[1:]]
-from mvm.cli import main
-try:
-    main()
-finally:
-    print(*sorted(set(sys.modules) - before), file=sys.stderr)
+from mvm.cli.conduct import conduct
+status = conduct(sys.argv[1:])
+print(*sorted(set(sys.modules) - before), file=sys.stderr)
+sys.exit(status)
 """
 
 

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import os
 from binascii import a2b_base64, b2a_base64
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mvm.audit.state import open_private
+from mvm.audit.state import open_private, place_file
 from mvm.canonical import digest_of_bytes
 from mvm.errors import AuditError
 
@@ -92,14 +91,14 @@ def signing_key(directory: str) -> SigningKey:
     try:
         secret = _read(PRIVATE_FILE, "PRIVATE KEY", _PKCS8, below=keys)
         if secret is None:
-            _place(keys, PRIVATE_FILE, _pem("PRIVATE KEY", _PKCS8 + os.urandom(_KEY_BYTES)))
+            place_file(keys, PRIVATE_FILE, _pem("PRIVATE KEY", _PKCS8 + os.urandom(_KEY_BYTES)))
             secret = _read(PRIVATE_FILE, "PRIVATE KEY", _PKCS8, below=keys)
         if secret is None:
             msg = f"the signing key in {directory}/{KEYS} disappeared while it was made"
             raise AuditError(msg)
         key = SigningKey(secret)
         if _read(PUBLIC_FILE, "PUBLIC KEY", _SPKI, below=keys) != key.public:
-            _place(keys, PUBLIC_FILE, _pem("PUBLIC KEY", _SPKI + key.public), replace=True)
+            place_file(keys, PUBLIC_FILE, _pem("PUBLIC KEY", _SPKI + key.public), replace=True)
     except OSError as error:
         msg = f"the signing key in {directory}/{KEYS} cannot be used: {error.strerror}"
         raise AuditError(msg, hint="the directory must be yours and writable") from error
@@ -166,27 +165,3 @@ def _read(path: str, label: str, prefix: bytes, *, below: int | None = None) -> 
         msg = f"{path} is not an Ed25519 {label.lower()} as mvm writes it"
         raise AuditError(msg, hint="restore it from a copy; without it older seals cannot be verified")
     return der[len(prefix) :]
-
-
-def _place(directory: int, name: str, content: bytes, *, replace: bool = False) -> None:
-    """Let a file appear whole or not at all; without `replace`, one that is there already stays."""
-    draft = f".{name}.{os.getpid()}.{os.urandom(8).hex()}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    file = os.open(draft, flags, 0o600, dir_fd=directory)
-    try:
-        with os.fdopen(file, "wb", buffering=0) as opened:
-            if opened.write(content) != len(content):
-                msg = "no space left for it"
-                raise OSError(msg)
-            os.fsync(file)
-        if replace:
-            os.rename(draft, name, src_dir_fd=directory, dst_dir_fd=directory)
-            return
-        with suppress(FileExistsError):  # another creator was first: its key counts
-            os.link(draft, name, src_dir_fd=directory, dst_dir_fd=directory)
-        os.unlink(draft, dir_fd=directory)
-        os.fsync(directory)
-    except BaseException:  # also an interruption leaves no private key lying about
-        with suppress(FileNotFoundError):
-            os.unlink(draft, dir_fd=directory)
-        raise

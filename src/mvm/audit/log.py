@@ -143,7 +143,8 @@ class Log:
             line = self._write(sign_seal(head, self._compose(Kind.AUDIT_SEALED, fields), key))
             self._failed = "the log is sealed"
             try:
-                _keep_seal(self._directory, line)
+                # A copy beside the log, so that one cut short is not taken for one never sealed.
+                state.place_file(self._directory, state.SEAL_FILE, line, replace=True)
                 os.fsync(self._file)
                 os.fsync(self._directory)
             except OSError as error:
@@ -209,15 +210,3 @@ def _open_run(directory: str, run: str) -> int:
     finally:
         for descriptor in opened:
             os.close(descriptor)
-
-
-def _keep_seal(directory: int, line: bytes) -> None:
-    """Copy the last line beside the log, so that one cut short is not taken for one never sealed."""
-    copy = os.open(state.SEAL_FILE, _CREATE, 0o600, dir_fd=directory)
-    try:
-        if os.write(copy, line) != len(line):
-            msg = "the copy of the seal was cut short"
-            raise OSError(msg)
-        os.fsync(copy)
-    finally:
-        os.close(copy)

@@ -15,6 +15,8 @@ import re
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from mvm.audit.run_id import is_run_id
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -52,7 +54,6 @@ _is_text = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{0,500}").
 _is_digest = re.compile(r"sha256:[0-9a-f]{64}").fullmatch
 _is_signature = re.compile(r"[0-9a-f]{128}").fullmatch
 _is_time = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z").fullmatch
-_is_run = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}").fullmatch
 
 
 def _name(value: object) -> bool:
@@ -92,7 +93,7 @@ def _kind(value: object) -> bool:
 
 
 def _run(value: object) -> bool:
-    return isinstance(value, str) and _is_run(value) is not None
+    return isinstance(value, str) and is_run_id(value)
 
 
 def _flag(value: object) -> bool:

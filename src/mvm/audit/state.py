@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from mvm.audit.chain import LONGEST_LINE
@@ -126,6 +127,40 @@ def _make(path: str, below: int | None) -> None:
         os.mkdir(path, 0o700, dir_fd=below)
     except FileExistsError:
         return
+
+
+def place_file(directory: int, name: str, content: bytes, *, replace: bool = False) -> None:
+    """Let a file appear whole or not at all, and durably.
+
+    Args:
+        directory: a descriptor of the directory.
+        name: the file's, in it.
+        content: all of it.
+        replace: whether one that is there already gives way; without, it stays.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    draft = f".{name}.{os.getpid()}.{os.urandom(8).hex()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.open(draft, flags, 0o600, dir_fd=directory)
+    try:
+        with os.fdopen(file, "wb", buffering=0) as opened:
+            if opened.write(content) != len(content):
+                msg = "no space left for it"
+                raise OSError(msg)
+            os.fsync(file)
+        if replace:
+            os.rename(draft, name, src_dir_fd=directory, dst_dir_fd=directory)
+            return
+        with suppress(FileExistsError):  # another creator was first: its key counts
+            os.link(draft, name, src_dir_fd=directory, dst_dir_fd=directory)
+        os.unlink(draft, dir_fd=directory)
+        os.fsync(directory)
+    except BaseException:  # also an interruption leaves no private key lying about
+        with suppress(FileNotFoundError):
+            os.unlink(draft, dir_fd=directory)
+        raise
 
 
 def _check_owner(path: str, found: os.stat_result) -> None:

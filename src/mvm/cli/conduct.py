@@ -46,8 +46,17 @@ def conduct(words: Sequence[str]) -> int:
         The exit status.
     """
     try:
-        status = _obey(list(words))
+        status = _status_of(list(words))
         sys.stdout.flush()
+    except BrokenPipeError:
+        _read_no_more()
+        return EXIT_NO_READER
+    return status
+
+
+def _status_of(words: list[str]) -> int:
+    try:
+        return _obey(words)
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:
@@ -58,11 +67,9 @@ def conduct(words: Sequence[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        _read_no_more()
-        return EXIT_NO_READER
+        raise
     except Exception as error:  # noqa: BLE001  whatever it is, it is our bug, and is told as one
         return _bug(error)
-    return status
 
 
 def _obey(words: list[str]) -> int:

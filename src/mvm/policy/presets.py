@@ -8,8 +8,7 @@ anything up itself: discoveries are handed in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from mvm.policy.model import Grant
 from mvm.terms import HostName, Preset, Tls
@@ -79,8 +78,7 @@ PRESET_WARNINGS: dict[Preset, str] = {
 """What to tell whoever chooses a preset; `none` needs no warning and has no entry."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegistryHost:
+class RegistryHost(NamedTuple):
     """One host that a package tool fetches from.
 
     Attributes:
@@ -98,8 +96,7 @@ class RegistryHost:
     configured: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Discovery:
+class Discovery(NamedTuple):
     """What one package tool of this machine is configured to use.
 
     Attributes:
