@@ -26,6 +26,7 @@ from mvm.gateway.loop import READ
 from mvm.gateway.names import POOLS
 from mvm.supervisor import registry
 from mvm.supervisor.control import Control
+from mvm.supervisor.handed import check_streams
 from mvm.terms import Outcome
 
 if TYPE_CHECKING:
@@ -198,8 +199,12 @@ class Sandbox:
 
         Returns:
             Its number, for `signal`.
+
+        Raises:
+            UsageError: a stream leads further than the bytes in it.
         """
         assert self._machine is not None, "spawned before begin"
+        check_streams(streams)
         self._numbers += 1
         self._jobs[self._numbers] = job
         if is_main:
