@@ -1,22 +1,30 @@
-"""What the tests of escapes share: `sandbox`, whose workload does what it is told, and `host_service`."""
+"""What the tests of escapes share: sandboxes whose workload does what it is told, a service of the host."""
 
 from __future__ import annotations
 
 import contextlib
+import platform
+import shutil
 import socket
+import subprocess
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.escape.confinement import Confined
 from tests.escape.inside import Inside
+from tests.support.mvmctl import Mvmctl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.escape.inside import Start
     from tests.support.internet import Internet
-    from tests.support.mvmctl import Mvmctl
     from tests.support.world import World
+
+GRANTED = "api.example.test"
 
 
 @pytest.fixture
@@ -60,3 +68,36 @@ def host_service(world: World) -> Iterator[HostService]:
     made = HostService()
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def foreign_calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The C program that calls by the entries of other machines; skips where there are none."""
+    compiler = shutil.which("cc")
+    if compiler is None or platform.machine() != "x86_64":
+        pytest.skip("no C compiler, or a machine without these entries")
+    program = tmp_path_factory.mktemp("foreign") / "foreign_calls"
+    source = Path(__file__).parents[1] / "kernel/foreign_calls.c"
+    subprocess.run([compiler, "-static", "-o", program, source], check=True)
+    program.chmod(0o755)
+    return program
+
+
+@pytest.fixture(scope="module")
+def confined(
+    world: World, internet: Internet, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Confined]:
+    """One sandbox for all tries of a module; at its end its granted host answers, and nothing was denied."""
+    mvmctl = Mvmctl(Path(tempfile.mkdtemp(prefix="c", dir=world.directory)))
+    shown = tmp_path_factory.mktemp("shown")
+    shown.chmod(0o755)
+    try:
+        with Inside(
+            mvmctl, internet, ("--network-allow", f"{GRANTED}:443", "-v", f"{shown}:/shown:ro")
+        ) as inside:
+            yield Confined(inside, mvmctl, shown)
+            said = inside.allowed("tls", at=internet.host("api"), host=GRANTED, name=GRANTED)
+            assert said.outcome == "answered"
+        inside.expect()
+    finally:
+        mvmctl.close()
