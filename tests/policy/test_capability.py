@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from mvm.audit.record import Kind, make_record
 from mvm.errors import AuditError, PolicyDenied, PolicyRefused
 from mvm.policy import capability as module
-from mvm.policy.capability import Decision, Tools, is_capability_text, read_capabilities, tools_to_json
+from mvm.policy.capability import Decision, Tools
+from mvm.policy.capability_file import is_capability_text, read_capabilities, tools_to_json
 from mvm.policy.document import policy_digest
 from mvm.policy.parse import format_grant
 from mvm.terms import DnsMode

@@ -38,7 +38,7 @@ def check_text(text: str, path: str) -> tuple[Finding, ...]:
 
 
 def _check(text: str, path: str) -> Sequence[Finding]:
-    from mvm.policy.capability import is_capability_text, read_capabilities
+    from mvm.policy.capability_file import is_capability_text, read_capabilities
 
     if is_capability_text(text, path):
         return read_capabilities(text, path=path).warnings

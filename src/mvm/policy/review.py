@@ -120,7 +120,7 @@ def review_text(text: str, path: str) -> Review:
     Raises:
         PolicyRefused: the file is not acceptable, so there is nothing to review yet.
     """
-    from mvm.policy.capability import is_capability_text, read_capabilities
+    from mvm.policy.capability_file import is_capability_text, read_capabilities
     from mvm.policy.check import check_document
     from mvm.policy.document import read_policy
 
