@@ -205,14 +205,26 @@ def make(path: str, text: str = "x") -> None:
     write(path, text, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
 
 
+def names(place: str) -> str:
+    """List a directory."""
+    return " ".join(sorted(os.listdir(place))) or "none"
+
+
+def reopened(flags: int) -> None:
+    """Open a file of one's own that is open for reading anew, and write to it."""
+    place = f"/tmp/reopened-{os.getpid()}"
+    make(place)
+    write(f"/proc/self/fd/{os.open(place, os.O_RDONLY)}", "x", flags)
+
+
 def find(kind: str, *below: str) -> str:
     """Find all sockets (`s`) or block devices (`b`) below some places, /proc left out."""
     test = {"s": stat.S_ISSOCK, "b": stat.S_ISBLK}[kind]
     found = []
     for place in below:
-        for directory, inner, names in os.walk(place):
+        for directory, inner, others in os.walk(place):
             inner[:] = [name for name in inner if os.path.join(directory, name) != "/proc"]
-            paths = [os.path.join(directory, name) for name in names]
+            paths = [os.path.join(directory, name) for name in others]
             found += [path for path in paths if os.path.lexists(path) and test(os.lstat(path).st_mode)]
     return " ".join(sorted(found)) or "none"
 
@@ -300,8 +312,9 @@ def type_in(request: int) -> None:
 ACTS: dict[str, Callable[..., object]] = {
     act.__name__: act
     for act in (
-        by_handle, call, clone, descriptors, do, enter, find, interface, layers, listen, look_into, make,
-        option, own_unix, owner, processes, read, route, status, tcp, trace, type_in, unix, write,
+        by_handle, call, clone, descriptors, do, enter, find, interface, layers, listen, look_into,
+        make, names, option, own_unix, owner, processes, read, reopened, route, status, tcp, trace,
+        type_in, unix, write,
     )
 }  # fmt: skip
 
