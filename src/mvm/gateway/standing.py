@@ -19,7 +19,7 @@ from mvm.errors import AuditError
 from mvm.gateway import door
 from mvm.kernel.sockets import plain
 from mvm.policy.decide import Authority, Denied
-from mvm.terms import PORTAL, Layer, Protocol, Reason, Tls
+from mvm.terms import PORTAL, Layer, Protocol, Reason
 
 if TYPE_CHECKING:
     import socket
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from mvm.terms import Address, HostName
 
 PORTAL_PORT = 80
-_RECORDED_LETTERS = 500  # of a text, as the record takes it
 
 
 class Standing:
@@ -138,6 +137,7 @@ class Standing:
 
     def _record(self, change: Change, by: str) -> None:
         from mvm.policy.document import policy_digest
+        from mvm.policy.grants import grant_to_record
 
         after = policy_digest(change.policy)
         self._book.write(
@@ -154,7 +154,7 @@ class Standing:
         for grant in change.revoked:
             self._book.write(Kind.GRANT_REVOKED, **_place(grant), by=by, policy=after)
         for grant in change.granted:
-            self._book.write(Kind.GRANT_DECIDED, **grant_fields(grant), by=by, policy=after)
+            self._book.write(Kind.GRANT_DECIDED, **grant_to_record(grant), by=by, policy=after)
 
     # ---- grants that end by themselves
 
@@ -229,21 +229,3 @@ class Standing:
 
 def _place(grant: Grant) -> dict[str, object]:
     return {"host": str(grant.host), "port": grant.port, "protocol": grant.protocol}
-
-
-def grant_fields(grant: Grant) -> dict[str, object]:
-    """What `grant.decided` says of a grant."""
-    return {
-        **_place(grant),
-        "decision": "allowed",
-        "source": grant.source[:_RECORDED_LETTERS] or None,
-        "reason": None if grant.reason is None else grant.reason[:_RECORDED_LETTERS],
-        "tls": grant.tls if grant.tls is not Tls.AUTO else None,
-        "private": grant.private or None,
-        "depth": grant.depth,
-        "expires": grant.expires,
-        "max_up": grant.max_up,
-        "max_down": grant.max_down,
-        "sends": grant.sends,
-        "downloads": grant.downloads,
-    }

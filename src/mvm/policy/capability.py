@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from mvm.errors import PolicyDenied
-from mvm.policy.grants import grant_to_json
+from mvm.policy.grants import grant_to_record, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mvm.errors import Finding
-    from mvm.policy.model import Grant, Policy
+    from mvm.policy.model import Policy
 
 LONGEST_NAME = 64
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
@@ -64,13 +64,13 @@ class Decision:
         said: dict[str, object] = {
             "by": "capability",
             "tool": self.tool,
-            "source": self.by,
+            "source": recorded(self.by),
             "decision": "refused" if self.capability is None else "allowed",
             "code": self.code,
             "policy": self.digest,
         }
         grants = () if self.capability is None else self.capability.policy.grants
-        return tuple({**said, **_record_of(grant)} for grant in grants) or (said,)
+        return tuple({**said, **grant_to_record(grant)} for grant in grants) or (said,)
 
 
 class Run(Protocol):
@@ -115,6 +115,15 @@ class Tools:
                 return Decision(tool=tool, capability=capability, by=self.path, digest=digest, code=None)
         return Decision(tool=_spell(tool), capability=None, by=self.path, digest=None, code="unknown-tool")
 
+    def denial(self, decision: Decision) -> PolicyDenied:
+        """Give the error that a refusal is."""
+        names = ", ".join(capability.tool for capability in self.capabilities)
+        return PolicyDenied(f"{decision.tool!r} is no tool of {self.path}", hint=f"the tools are {names}")
+
+    def warnings_of(self, capability: Capability) -> tuple[Finding, ...]:
+        """Give what was found about one of the tools."""
+        return tuple(one for one in self.warnings if one.path.startswith(f"{capability.path}."))
+
     def grant(self, tool: str, *, run: Run) -> Decision:
         """Open in a run what a tool stands for: decide, record, then open.
 
@@ -133,18 +142,9 @@ class Tools:
         for fields in decision.records():
             run.record_decision(fields)
         if decision.capability is None:
-            names = ", ".join(capability.tool for capability in self.capabilities)
-            msg = f"{decision.tool!r} is no tool of {self.path}"
-            raise PolicyDenied(msg, hint=f"the tools are {names}")
+            raise self.denial(decision)
         run.add_grants(decision.capability.policy)
         return decision
-
-
-def _record_of(grant: Grant) -> dict[str, object]:
-    """Give the fields of a grant that a record carries; times in seconds, and where it came from."""
-    words = grant_to_json(grant)
-    depth, expires = words.pop("subdomains", None), grant.expires
-    return {**words, "depth": depth, "expires": expires, "source": grant.source}
 
 
 def _spell(tool: str) -> str:

@@ -1,4 +1,4 @@
-"""A standing policy with some grants more, or some less: what `network allow` and `revoke` put in force.
+"""A standing policy with grants more, or less: what `network allow`, `revoke` or a tool puts in force.
 
 Owns what an edit keeps. Must never change what it was not asked to: other grants, answers, inbound ports.
 """
@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mvm.errors import Finding, PolicyRefused
-from mvm.policy.validate import grant_key, merge_grants, policy_of, spell_grant
+from mvm.policy.validate import grant_key, merge_grants, policy_of, spell_grant, with_more_static
 from mvm.terms import DnsMode
 
 if TYPE_CHECKING:
@@ -39,6 +39,23 @@ def grant_more(policy: Policy, grants: Sequence[Grant]) -> tuple[Policy, tuple[F
     anew = {grant_key(grant) for grant in more}
     kept = [grant for grant in policy.grants if grant_key(grant) not in anew]
     return _with(policy, [*kept, *more], _resolving(policy.dns, more))
+
+
+def grant_tool(policy: Policy, tool: Policy) -> tuple[Policy, tuple[Finding, ...]]:
+    """Add what a tool stands for to a policy: its grants, and who resolves where nobody did so far.
+
+    Args:
+        policy: what stands.
+        tool: the tool's own policy; only its grants and its DNS count.
+
+    Returns:
+        As `grant_more`.
+
+    Raises:
+        PolicyRefused: the sum is refused.
+    """
+    dns = policy.dns if policy.dns.mode is not DnsMode.NONE else replace(tool.dns, static=policy.dns.static)
+    return grant_more(replace(policy, dns=with_more_static(dns, tool.dns)), tool.grants)
 
 
 def grant_less(policy: Policy, places: Sequence[Grant]) -> Policy:

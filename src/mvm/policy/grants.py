@@ -18,7 +18,7 @@ from mvm.policy.fields import GRANT_KEYS, default_tls, did_you_mean, kind_of, re
 from mvm.policy.hosts import Place, parse_host, refuse_urls, shown
 from mvm.policy.ports import port_of_text
 from mvm.policy.quantities import format_duration, format_size
-from mvm.terms import Protocol
+from mvm.terms import Protocol, Tls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mvm.errors import Finding
     from mvm.policy.model import Grant
 
+_RECORDED_LETTERS = 500
 _FLAG_KEYS = ("reason", "private", "tls", "expires", "max-up", "max-down", "sends", "downloads")
 
 
@@ -145,6 +146,31 @@ def grant_to_json(grant: Grant) -> dict[str, object]:
         "downloads": grant.downloads,
     }
     return stated | {key: value for key, value in optional.items() if value is not None}
+
+
+def grant_to_record(grant: Grant) -> dict[str, object]:
+    """Give the fields by which a `grant.decided` tells of a grant; None for what it does not state."""
+    return {
+        "host": str(grant.host),
+        "port": grant.port,
+        "protocol": grant.protocol,
+        "decision": "allowed",
+        "source": recorded(grant.source) or None,
+        "reason": None if grant.reason is None else recorded(grant.reason),
+        "tls": grant.tls if grant.tls is not Tls.AUTO else None,
+        "private": grant.private or None,
+        "depth": grant.depth,
+        "expires": grant.expires,
+        "max_up": grant.max_up,
+        "max_down": grant.max_down,
+        "sends": grant.sends,
+        "downloads": grant.downloads,
+    }
+
+
+def recorded(text: str) -> str:
+    """Give a text as a record takes it: cut, and with `?` for what can't be printed, as a file's name may."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:_RECORDED_LETTERS])
 
 
 def _read_head(head: str, place: Place, fields: dict[str, object]) -> None:

@@ -7,9 +7,11 @@ or open what nobody wrote; the text of the file and what the package tools are c
     grants          all add up: the preset's, the file's, a capability's, every `--network-allow`. A flag for
                     a host, port and protocol of the file narrows that grant: it may end sooner, carry less,
                     demand TLS; what it leaves out stays as in the file; what it would widen is refused
-    DNS             `--dns`, else the file's. Where neither says: `system` as soon as a flag, or the flag's
-                    preset, grants a host name, else `none`; names that the file grants need the file's word
-    fixed answers   `--dns-static` adds; for a name that the file answers too, the flag's stand alone
+    DNS             `--dns`, else the file's, else a capability's. Where none says: `system` as soon as a
+                    flag, or the flag's preset, grants a host name, else `none`; names that the file grants
+                    need the file's word
+    fixed answers   `--dns-static` adds; for a name that the file or the capability answers too, the flag's
+                    stand alone, and the file's before the capability's
     inbound ports   both; one port of this machine that leads to two ports is refused
     life time       `--ttl`, else the file's
 """
@@ -30,7 +32,15 @@ from mvm.policy.parse import (
     parse_forward,
     parse_grant,
 )
-from mvm.policy.validate import default_dns, grant_key, merge_grants, policy_of, spell_grant, with_static
+from mvm.policy.validate import (
+    default_dns,
+    grant_key,
+    merge_grants,
+    policy_of,
+    spell_grant,
+    with_more_static,
+    with_static,
+)
 from mvm.terms import DnsMode, Preset, Tls
 
 if TYPE_CHECKING:
@@ -84,6 +94,7 @@ class Asked(NamedTuple):
         ports: each `--port`.
         ttl: of `--ttl`, or None.
         grants: parsed already, with sources of their own (a capability's).
+        grants_dns: the DNS policy that goes with these, or None.
     """
 
     preset: str | None = None
@@ -94,6 +105,7 @@ class Asked(NamedTuple):
     ports: tuple[str, ...] = ()
     ttl: str | None = None
     grants: tuple[Grant, ...] = ()
+    grants_dns: Dns | None = None
 
 
 class Resolved(NamedTuple):
@@ -249,9 +261,11 @@ class _Resolver:
             chosen = in_file
         elif of_preset or any(isinstance(grant.host, str) for grant in of_file):
             chosen = None
+        elif asked.grants_dns is not None and asked.grants_dns.mode is not DnsMode.NONE:
+            chosen = asked.grants_dns
         else:
             chosen = default_dns(others, unrestricted=preset is Preset.UNRESTRICTED)
-        return None if chosen is None else _with_answers(chosen, in_file, answers)
+        return None if chosen is None else _with_answers(chosen, (in_file, asked.grants_dns), answers)
 
     def _forwards(self, document: PolicyDocument | None) -> tuple[Forward, ...]:
         of_file = document.forwards if document is not None else ()
@@ -340,16 +354,14 @@ def _errors_first(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(dict.fromkeys(findings), key=lambda finding: finding.severity != "error")
 
 
-def _with_answers(chosen: Dns, in_file: Dns | None, answers: Sequence[tuple[HostName, Address]]) -> Dns:
-    """Put fixed answers in front: the flags', and the file's for names that no flag answers."""
-    answered = {name for name, _ in answers}
-    kept = [
-        (name, address)
-        for name, found in (in_file.static if in_file is not None else ())
-        if name not in answered
-        for address in found
-    ]
-    return with_static(replace(chosen, static=()), [*kept, *answers])
+def _with_answers(
+    chosen: Dns, others: Sequence[Dns | None], answers: Sequence[tuple[HostName, Address]]
+) -> Dns:
+    """Put fixed answers in front: the flags', and each of the others' for names not answered before it."""
+    dns = with_static(replace(chosen, static=()), answers)
+    for other in others:
+        dns = dns if other is None else with_more_static(dns, other)
+    return dns
 
 
 def _sources(policy: Policy, asked: Asked, document: PolicyDocument | None) -> dict[str, str]:

@@ -65,6 +65,13 @@ def with_static(dns: Dns, answers: Iterable[tuple[HostName, Address]]) -> Dns:
     return Dns(mode=dns.mode, resolver=dns.resolver, static=ordered)
 
 
+def with_more_static(dns: Dns, other: Dns) -> Dns:
+    """Add another DNS policy's fixed answers, for names that have none so far."""
+    answered = {name for name, _ in dns.static}
+    more = [(name, address) for name, found in other.static if name not in answered for address in found]
+    return with_static(dns, more)
+
+
 def policy_of(
     *,
     grants: Iterable[Grant],

@@ -34,7 +34,8 @@ class Request(NamedTuple):
         limits: what it may use.
         timeout: seconds until it is ended, or None.
         stop_on_denial: whether the first denial ends it.
-        tool: the capability that it was started for, or None.
+        decided: how the record tells of the decision on the tool that it is started for
+            (`policy.capability.Decision.records`); empty without one.
         profile: `browser`, or None.
         receipt: the file to which the receipt goes, or None.
     """
@@ -53,7 +54,7 @@ class Request(NamedTuple):
     limits: Limits = Limits()
     timeout: Seconds | None = None
     stop_on_denial: bool = False
-    tool: str | None = None
+    decided: tuple[dict[str, object], ...] = ()
     profile: str | None = None
     receipt: str | None = None
 
@@ -84,7 +85,7 @@ def request_from_json(words: dict[str, object]) -> Request:
     policy = policy_from_json(document)
     named = zip(policy.grants, sources, strict=True)
     policy = with_sources(policy, {grant: str(source) for grant, source in named})
-    for key in ("argv", "volumes", "environ", "warnings"):
+    for key in ("argv", "volumes", "environ", "warnings", "decided"):
         words[key] = tuple(words[key])  # type: ignore[arg-type]
     words["limits"] = Limits(*words["limits"])  # type: ignore[misc]
     return Request(policy=policy, **words)  # type: ignore[arg-type]

@@ -150,7 +150,6 @@ class Sandbox:
         return sockets
 
     def _record_start(self, log: Log, machine: Machine) -> None:
-        from mvm.gateway.standing import grant_fields
         from mvm.policy.document import policy_digest
 
         plan, policy = self.plan, self.plan.policy
@@ -175,8 +174,7 @@ class Sandbox:
             limits=machine.limits or None,
             uid=os.geteuid(),
         )
-        for grant in policy.grants:
-            log.append(Kind.GRANT_DECIDED, **grant_fields(grant), by="start", tool=self.request.tool)
+        self._record_grants(log)
         for forward in policy.forwards:
             log.append(
                 Kind.PORT_OPENED,
@@ -185,6 +183,20 @@ class Sandbox:
                 guest_port=forward.guest_port,
                 protocol="tcp",
             )
+
+    def _record_grants(self, log: Log) -> None:
+        """The decision on the tool that it is started for, and every grant that does not come from there."""
+        from mvm.policy.grants import grant_to_record
+
+        decided = [dict(fields) for fields in self.request.decided]
+        for fields in decided:
+            log.append(Kind.GRANT_DECIDED, **fields)
+        members = ("host", "port", "protocol", "source")
+        told = {tuple(fields.get(member) for member in members) for fields in decided}
+        for grant in self.plan.policy.grants:
+            fields = grant_to_record(grant)
+            if tuple(fields[member] for member in members) not in told:
+                log.append(Kind.GRANT_DECIDED, **fields, by="start")
 
     # ---- commands
 
