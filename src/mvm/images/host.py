@@ -49,6 +49,7 @@ def host_view(  # each is a fact of its own, given by name
     workspace: str | None,
     volumes: Sequence[Bind],
     hostname: str = "sandbox",
+    hidden: Sequence[str] = (),
 ) -> View:
     """Say what a sandbox made of this machine sees.
 
@@ -63,6 +64,7 @@ def host_view(  # each is a fact of its own, given by name
         workspace: a real path (`volumes.parse_workspace`), writable at its own place; or None.
         volumes: as `volumes.parse_volume` made them.
         hostname: the sandbox's own, letters, digits and hyphens.
+        hidden: real paths of directories that no volume shows, mvm's own; there when the view is made.
 
     Returns:
         The view, with warnings in it. Takes about a millisecond: a few hundred questions to the file system.
@@ -82,7 +84,7 @@ def host_view(  # each is a fact of its own, given by name
     _add_devices(tree)
     own_place = tuple(bind.source for bind in asked if bind.source == bind.target)
     add_tools(tree, environ=environ, home=real_home, claimed=own_place)
-    _add_asked(tree, asked)
+    _add_asked(tree, asked, hidden)
     path = _path_inside(tree, environ)
     kept = scrub(environ, is_there=lambda place: _is_there(tree, place))
     shell = environ.get("SHELL", "")
@@ -150,14 +152,20 @@ def _add_devices(tree: Tree) -> None:
         tree.link(f"/dev/{name}", to)
 
 
-def _add_asked(tree: Tree, asked: tuple[Bind, ...]) -> None:
+def _add_asked(tree: Tree, asked: tuple[Bind, ...], hidden: Sequence[str]) -> None:
     for bind in asked:
         placed = bind._replace(target=tree.inside(bind.target))
         below = tree.host_path(placed.target)
         if below is not None:
             _check_place(tree, placed, below)
+        if any(lies_in(placed.source, own) for own in hidden):
+            raise _no_place(bind, f"{bind.source!r} is mvm's own: its record, or its sockets", "name another")
         tree.bind(placed)
         _cover_sockets(tree, placed)
+        for own in hidden:
+            if lies_in(own, placed.source):
+                target = placed.target + own[len(placed.source) :]
+                tree.tmpfs(target, mode=0o555, size=4096, owned=False)
 
 
 def _check_place(tree: Tree, bind: Bind, below: str) -> None:

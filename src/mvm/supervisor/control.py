@@ -1,7 +1,8 @@
 """The control socket of one running sandbox, server side: who may speak.
 
-Owns the listening end. Only the user whose sandbox it is, and root, are heard (SO_PEERCRED). It lies
-outside of the sandbox: nothing inside can reach it. What is said is `supervisor.conversation`'s.
+Owns the listening end. Only the user whose sandbox it is, from outside of all sandboxes, and root are heard
+(SO_PEERCRED). It lies outside of the sandbox: nothing inside can reach it. What is said is
+`supervisor.conversation`'s.
 """
 
 from __future__ import annotations
@@ -58,6 +59,15 @@ class Control:
 
 
 def _is_allowed(sock: socket.socket) -> bool:
+    """Tell whether the peer is root, or this user and in no sandbox: a workload may be this user too."""
     peer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
-    uid = struct.unpack("iII", peer)[1]
-    return uid in {0, os.geteuid()}
+    pid, uid, _ = struct.unpack("iII", peer)
+    own = os.geteuid()
+    return uid == 0 != own or (uid == own and _is_in_own_user_namespace(pid))
+
+
+def _is_in_own_user_namespace(pid: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(f"/proc/{pid}/ns/user"), os.stat("/proc/self/ns/user"))
+    except OSError:  # it has gone, or hides what it is
+        return False

@@ -11,7 +11,8 @@ import time
 from typing import TYPE_CHECKING
 
 from mvm.audit.run_id import make_run_id
-from mvm.errors import BackendUnavailable, UsageError
+from mvm.audit.state import runtime_directory, state_directory
+from mvm.errors import AuditError, BackendUnavailable, UsageError
 from mvm.gateway.names import POOLS
 from mvm.images.environment import parse_env
 from mvm.images.host import host_view
@@ -71,6 +72,7 @@ def prepare(request: Request, environ: Mapping[str, str], cwd: str) -> tuple[Pla
         workspace=workspace,
         volumes=volumes,
         hostname=name,
+        hidden=_own_places(environ),
     )
     view = _with_environment(view, request, environ, name)
     if request.workdir is not None and not request.workdir.startswith("/"):
@@ -142,6 +144,16 @@ def _with_environment(view: View, request: Request, environ: Mapping[str, str], 
     for text in request.environ:
         inside.update(parse_env(text, environ=environ))
     return view._replace(environ=inside, path=inside.get("PATH", view.path))
+
+
+def _own_places(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Where records, keys and control sockets are: none of it may come along with a volume."""
+    try:
+        state, runtime = state_directory(environ), runtime_directory(environ)
+    except AuditError:
+        return ()  # told when the record is opened
+    places = dict.fromkeys(map(os.path.realpath, (state, runtime)))
+    return tuple(place for place in places if not any(place.startswith(f"{other}/") for other in places))
 
 
 def _read(path: str) -> str:
