@@ -100,6 +100,9 @@ class PolicyDenied(MvmError):
     Args:
         message: what was denied.
         denials: the denials as JSON objects of schema `mvm.denial/1`.
+
+    Attributes:
+        run: the run that has the record of it, where nothing was started for it; else None.
     """
 
     exit_code = 77
@@ -107,6 +110,7 @@ class PolicyDenied(MvmError):
     def __init__(self, message: str, *, hint: str = "", denials: Sequence[dict[str, object]] = ()) -> None:
         super().__init__(message, hint=hint)
         self.denials = tuple(denials)
+        self.run: str | None = None
 
 
 class SandboxTimeout(MvmError):

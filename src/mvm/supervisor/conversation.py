@@ -2,6 +2,7 @@
 
     describe            the sandbox, its policy, its denials and flows so far
     set                 another policy, if the present one has the expected digest
+    decide              a decision about to take effect by `set`, or a refusal, into the record
     exec signal         a command with the caller's streams; its end is told on the same connection
     stop watch          end it; be told every denial and failure, and its result
 
@@ -149,6 +150,8 @@ class Connection(Listener):
                 self.send({"sandbox": describe(self._sandbox)})
             case "set":
                 self._set(message)
+            case "decide":
+                self._decide(message)
             case "exec":
                 self._exec(message)
             case "signal":
@@ -192,8 +195,24 @@ class Connection(Listener):
         wanted = with_sources(
             wanted, {g: known[with_sources_of(g)] for g in wanted.grants if with_sources_of(g) in known}
         )
-        added, removed = gateway.replace(wanted, by=by)
+        numbers = message.get("anew", [])
+        if not isinstance(numbers, list):
+            msg = "not a list of numbers"
+            raise TypeError(msg)
+        anew = [grant for number, grant in enumerate(wanted.grants) if number in numbers]
+        added, removed = gateway.replace(wanted, by=by, anew=anew)
         self.send({"digest": policy_digest(wanted), "added": added, "removed": removed})
+
+    def _decide(self, message: Message) -> None:
+        """Record a decision; the caller acts on it only after the answer."""
+        from mvm.audit.record import Kind
+
+        fields = message["decision"]
+        if not isinstance(fields, dict):
+            msg = "a decision is an object"
+            raise TypeError(msg)
+        self._sandbox.gateway.book.write(Kind.GRANT_DECIDED, **fields)
+        self.send({"recorded": self._sandbox.plan.run})
 
     def _exec(self, message: Message) -> None:
         from mvm.images.environment import parse_env
