@@ -71,6 +71,17 @@ AUDIT = Family(
     "mvmctl audit verify --all",
 )
 
+CAPABILITY = Family(
+    "Tools with fixed grants: no model chooses a destination.",
+    "Check, list and use files in which each tool has its fixed grants.",
+    {
+        "check": Verb("mvm.cli.capability.check", "Validate capability files."),
+        "list": Verb("mvm.cli.capability.list", "List the tools of a file, and where each leads."),
+        "run": Verb("mvm.cli.capability.run", "Run a command that reaches what a tool stands for."),
+    },
+    "mvmctl capability run tools.json web_fetch -- curl https://api.example.com/",
+)
+
 VERBS: Mapping[str, Verb | Family] = {
     "run": Verb("mvm.cli.run", "Run one command in a fresh sandbox."),
     "up": Verb("mvm.cli.up", "Start a named sandbox."),
@@ -79,6 +90,7 @@ VERBS: Mapping[str, Verb | Family] = {
     "logs": Verb("mvm.cli.logs", "Show the console output of a sandbox."),
     "down": Verb("mvm.cli.down", "Stop sandboxes."),
     "network": NETWORK,
+    "capability": CAPABILITY,
     "audit": AUDIT,
     "doctor": Verb("mvm.cli.doctor", "Say what this machine can enforce, and how to get what is missing."),
     "completion": Verb("mvm.cli.completion", "Print the completion script of a shell."),
