@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from mvm.policy.capability import Capability
     from mvm.policy.presets import Discovery
     from mvm.policy.resolve import Document, Resolved
 
 PRESETS = ("none", "registries", "dev", "agent", "unrestricted")
-_LARGEST_FILE = 1 << 26
 
 
 class PolicyWords(TypedDict):
@@ -71,7 +71,12 @@ def policy_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def resolve_policy(
-    words: PolicyWords, *, ports: Sequence[str] = (), ttl: str | None = None
+    words: PolicyWords,
+    *,
+    ports: Sequence[str] = (),
+    ttl: str | None = None,
+    tool: Capability | None = None,
+    looks: bool = True,
 ) -> tuple[Resolved, str | None]:
     """Make the policy that the words ask for.
 
@@ -79,6 +84,8 @@ def resolve_policy(
         words: as they were typed.
         ports: each `--port`.
         ttl: of `--ttl`, or None.
+        tool: the tool whose grants are added, or None.
+        looks: whether a policy file that is not named is looked for.
 
     Returns:
         The policy with its sources, and the path of the policy file that was found unasked, or None.
@@ -89,7 +96,7 @@ def resolve_policy(
     """
     from mvm.policy.resolve import Asked, resolve
 
-    path = words["policy"] if words["policy"] is not None else find_policy_file()
+    path = find_policy_file() if looks and words["policy"] is None else words["policy"]
     asked = Asked(
         preset=words["network_preset"],
         allow=words["network_allow"],
@@ -98,6 +105,8 @@ def resolve_policy(
         dns_static=words["dns_static"],
         ports=tuple(ports),
         ttl=ttl,
+        grants=() if tool is None else tool.policy.grants,
+        grants_dns=None if tool is None else tool.policy.dns,
     )
     return resolve(asked, discover_registries), path if words["policy"] is None else None
 
@@ -118,21 +127,10 @@ def read_document(path: str) -> Document:
         UsageError: it is not there, can't be read, or is no text.
     """
     from mvm.policy.resolve import Document
+    from mvm.supervisor.documents import read_text
 
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_LARGEST_FILE + 1)
-        if len(data) > _LARGEST_FILE:
-            raise UsageError(
-                f"the policy file {path} is too large", hint="a policy is a few kilobytes of text"
-            )
-        return Document(path, data.decode("utf-8-sig"))
-    except OSError as error:
-        msg = f"the policy file {path} can't be read: {(error.strerror or str(error)).lower()}"
-        raise UsageError(msg, hint="name a file with --policy FILE, or leave it out") from error
-    except UnicodeDecodeError as error:
-        msg = f"the policy file {path} is not UTF-8 text (byte {error.start})"
-        raise UsageError(msg, hint="save it as UTF-8") from error
+    hint = "name a file with --policy FILE, or leave it out"
+    return Document(path, read_text(path, kind="policy file", hint=hint))
 
 
 def discover_registries() -> Sequence[Discovery]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mvm.cli.conduct import show
 from mvm.cli.printing import print_json
-from mvm.errors import MvmError, PolicyRefused, TransportError
+from mvm.errors import MvmError, PolicyDenied, PolicyRefused, TransportError
 from mvm.policy.report import finding_to_json
 
 
@@ -24,11 +24,12 @@ def print_refused(error: MvmError) -> int:
 
 def to_json(error: MvmError) -> dict[str, object]:
     """Give a refusal as `mvm.result/1`."""
-    cause = {PolicyRefused: "policy", TransportError: "transport"}.get(type(error))
+    causes = {PolicyRefused: "policy", PolicyDenied: "policy", TransportError: "transport"}
+    cause = causes.get(type(error))
     findings = error.findings if isinstance(error, PolicyRefused) else ()
     return {
         "schema": "mvm.result/1",
-        "run": None,
+        "run": error.run if isinstance(error, PolicyDenied) else None,
         "name": None,
         "backend": None,
         "isolation": None,

@@ -5,7 +5,7 @@ Owns their spelling. What can be done with them is decided in `supervisor.prepar
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NotRequired, TypeVar
 
 import click
 
@@ -26,7 +26,7 @@ ON_DENIED = ("report", "fail", "ask")
 
 
 class SandboxWords(PolicyWords):
-    """What the options gave, each as it was typed."""
+    """What the options gave, each as it was typed; `alone` where no policy file is looked for."""
 
     name: str | None
     image: str
@@ -48,6 +48,7 @@ class SandboxWords(PolicyWords):
     capabilities: str | None
     as_json: bool
     dry_run: bool
+    alone: NotRequired[bool]
 
 
 class Wanted:
@@ -123,8 +124,14 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
         help="What a denial does: report goes on, fail ends it with status 77.",
     ),
     click.option("--profile", type=click.Choice(("browser",)), help="A set of stricter rules."),
-    click.option("--capability", metavar="TOOL", help="Grant what a capability file fixes for a tool."),
-    click.option("--capabilities", metavar="FILE", help="The capability file."),
+    click.option(
+        "--capability",
+        metavar="TOOL",
+        help="Grant what --capabilities FILE fixes for a tool; 77 if it has no such tool.",
+    ),
+    click.option(
+        "--capabilities", metavar="FILE", help="The capability file: JSON, tools with their fixed grants."
+    ),
     click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object."),
     click.option("--dry-run", is_flag=True, help="Print the resolved policy and the plan; start nothing."),
 )
@@ -143,8 +150,11 @@ def want(words: SandboxWords, argv: tuple[str, ...]) -> Wanted:
     Raises:
         UsageError: a word is wrong.
         PolicyRefused: what is to be reached is refused.
+        PolicyDenied: the capability file has no such tool; that is recorded.
+        AuditError: it can't be.
         BackendUnavailable: it is not part of this version.
     """
+    from mvm.cli.capability.use import decide_use
     from mvm.policy.parse import parse_duration, parse_size
     from mvm.supervisor.request import Request
 
@@ -155,12 +165,20 @@ def want(words: SandboxWords, argv: tuple[str, ...]) -> Wanted:
         raise UsageError(f"--pids {words['pids']} leaves no room for a process", hint="write one like 256")
     memory = _read("--memory", words["memory"], parse_size)
     timeout = _read("--timeout", words["timeout"], parse_duration)
-    resolved, found = resolve_policy(_policy_words(words), ports=words["port"], ttl=words["ttl"])
+    use = decide_use(words["capability"], words["capabilities"], recorded=not words["dry_run"])
+    tool = None if use is None else use.capability
+    resolved, found = resolve_policy(
+        _policy_words(words),
+        ports=words["port"],
+        ttl=words["ttl"],
+        tool=tool,
+        looks=not words.get("alone", False),
+    )
     request = Request(
         policy=resolved.policy,
         argv=argv,
         name=words["name"],
-        warnings=resolved.warnings,
+        warnings=resolved.warnings if use is None else (*use.warnings, *resolved.warnings),
         backend=words["backend"],
         image=words["image"],
         flake=words["flake"],
@@ -171,6 +189,7 @@ def want(words: SandboxWords, argv: tuple[str, ...]) -> Wanted:
         limits=Limits(memory, words["cpus"], words["pids"]),
         timeout=timeout,
         stop_on_denial=words["on_denied"] == "fail",
+        decided=() if use is None else use.decided,
     )
     return Wanted(request, resolved, found)
 
@@ -185,11 +204,6 @@ def _refuse_absent(words: SandboxWords) -> None:
         raise BackendUnavailable(
             f"the profile {words['profile']} is not part of this version",
             hint="leave --profile out, and name each host with --network-allow",
-        )
-    if words["capability"] is not None or words["capabilities"] is not None:
-        raise BackendUnavailable(
-            "capability files are not part of this version",
-            hint="leave --capability out, and name each host with --network-allow",
         )
 
 

@@ -14,7 +14,7 @@ from mvm.policy.validate import policy_of
 from mvm.terms import Preset
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mvm.policy.document import PolicyDocument
 
@@ -29,8 +29,27 @@ def check_text(text: str, path: str) -> tuple[Finding, ...]:
     Returns:
         Errors first, then warnings; nothing for a file that is right.
     """
+    return _findings(lambda: _check(text, path), path)
+
+
+def check_capabilities(text: str, path: str) -> tuple[Finding, ...]:
+    """Find what is wrong with a file that should be a capability file: a policy file has findings too.
+
+    Args:
+        text: the file, JSON.
+        path: its name; every finding's `source` begins with it.
+
+    Returns:
+        As `check_text`.
+    """
+    from mvm.policy.capability_file import read_capabilities
+
+    return _findings(lambda: read_capabilities(text, path=path).warnings, path)
+
+
+def _findings(reader: Callable[[], Sequence[Finding]], path: str) -> tuple[Finding, ...]:
     try:
-        warnings = _check(text, path)
+        warnings = reader()
     except PolicyRefused as refusal:
         warnings = refusal.findings
     found = [finding._replace(source=finding.source or path) for finding in warnings]

@@ -1,37 +1,21 @@
-"""One edit of a running sandbox's policy, safe beside other edits.
+"""An edit of a running sandbox's policy, as `network allow` and `network revoke` read and print it.
 
-Owns the loop of compare-and-set: read, change, put in force if nobody else was first, else again.
+Owns the words. The edit itself is made in `supervisor.edit`.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mvm.cli.printing import err, out, print_json, printable
-from mvm.errors import TransportError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mvm.errors import Finding
     from mvm.policy.model import Grant, Policy
-
-_MOST_TRIES = 1000
-
-
-class Edited(NamedTuple):
-    """What an edit came to.
-
-    Attributes:
-        digest: of the policy that stands now.
-        granted: grants that are new, or granted anew.
-        revoked: grants that are gone, or were replaced.
-    """
-
-    digest: str
-    granted: tuple[Grant, ...]
-    revoked: tuple[Grant, ...]
+    from mvm.supervisor.edit import Edited
 
 
 def edit(
@@ -41,7 +25,7 @@ def edit(
     by: str,
     anew: Sequence[Grant] = (),
 ) -> Edited:
-    """Change the policy of a running sandbox.
+    """Change the policy of a running sandbox, and print what to warn of.
 
     Args:
         name: of the sandbox.
@@ -54,22 +38,14 @@ def edit(
         PolicyRefused: what is wanted is refused.
         TransportError: others changed it without end.
     """
+    from mvm.supervisor import edit as edits
     from mvm.supervisor.client import Client
 
     with Client(name, os.environ) as client:
-        for _ in range(_MOST_TRIES):
-            standing, digest = client.policy()
-            wanted, warnings = change(standing)
-            answer = client.set_policy(wanted, expect=digest, by=by, anew=anew)
-            if "conflict" not in answer:
-                for finding in warnings:
-                    err(f"mvmctl: warning: {finding.message}")
-                before, after = set(standing.grants), set(wanted.grants)
-                granted = tuple(grant for grant in wanted.grants if grant not in before or grant in anew)
-                revoked = tuple(grant for grant in standing.grants if grant not in after)
-                return Edited(str(answer["digest"]), granted, revoked)
-    msg = f"the policy of {name!r} was changed by others, {_MOST_TRIES} times in between"
-    raise TransportError(msg, hint="try again")
+        edited = edits.edit(client, change, by=by, anew=anew)
+    for finding in edited.warnings:
+        err(f"mvmctl: warning: {finding.message}")
+    return edited
 
 
 def print_edit(edited: Edited, *, as_json: bool) -> None:
@@ -77,7 +53,7 @@ def print_edit(edited: Edited, *, as_json: bool) -> None:
     from mvm.policy.parse import format_grant, grant_to_json
 
     if as_json:
-        granted, revoked = ([grant_to_json(grant) for grant in grants] for grants in edited[1:])
+        granted, revoked = ([grant_to_json(grant) for grant in grants] for grants in edited[1:3])
         print_json({"schema": "mvm.edit/1", "digest": edited.digest, "granted": granted, "revoked": revoked})
         return
     for mark, grants in (("-", edited.revoked), ("+", edited.granted)):
