@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from mvm.sandbox import AsyncSandbox, Popen, Result, Sandbox
+    from mvm.sandbox.capabilities import Capabilities
 
 _HOMES = {
     "declare": (
@@ -44,12 +45,14 @@ _HOMES = {
         "SandboxTimeout", "TransportError", "UsageError",
     ),
     "sandbox": ("AsyncSandbox", "Popen", "Result", "Sandbox"),
+    "sandbox.capabilities": ("Capabilities",),
 }  # fmt: skip
 
 __all__ = [
     "AsyncSandbox",
     "AuditError",
     "BackendUnavailable",
+    "Capabilities",
     "CommandFailed",
     "MvmError",
     "PolicyDenied",
