@@ -38,7 +38,7 @@ command = _ToolFirst(
     callback=run.command.callback,
     params=[
         *(option for option in run.command.params if option.name not in _FIXED),
-        click.Argument(["argv"], nargs=-1, metavar="FILE TOOL [--] CMD..."),
+        click.Argument(["argv"], nargs=-1, metavar="FILE TOOL [OPTIONS] [--] CMD..."),
     ],
     help="""Run one command in a fresh sandbox that reaches what FILE fixes for TOOL, and nothing else.
 

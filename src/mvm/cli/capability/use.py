@@ -66,6 +66,7 @@ def decide_use(tool: str | None, file: str | None, *, recorded: bool) -> Use | N
         from mvm.supervisor.refusal import record_refusal
 
         denial.run = record_refusal(decision.records(), os.environ)
+        denial.hint += f"; mvmctl audit show {denial.run} shows the record"
     raise denial
 
 
