@@ -1,6 +1,7 @@
 """The helper process: holds the gateways of all sandboxes that this process has started, and dies with it.
 
-Owns starting it and asking it for sandboxes. A fork gets a helper of its own.
+Owns starting it and asking it for sandboxes. A fork gets a helper of its own, and lets go of its parent's:
+otherwise sandboxes would live on after the process that started them, for as long as a fork of it does.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mvm.errors import AuditError, BackendUnavailable, MvmError, UsageError
+from mvm.errors import AuditError, BackendUnavailable, Finding, MvmError, PolicyRefused, UsageError
 
 if TYPE_CHECKING:
     import socket
@@ -24,39 +25,63 @@ class Helper:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._channel: socket.socket | None = None
-        self._owner = 0
+        os.register_at_fork(after_in_child=self._after_fork)
 
-    def start(self, request: dict[str, object]) -> dict[str, Any]:
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()  # a thread that is not in the fork may have held the other
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def start(self, request: dict[str, object], environ: Mapping[str, str]) -> dict[str, Any]:
         """Have a sandbox started.
 
-        Raises:
-            BackendUnavailable, UsageError, AuditError: as the helper says.
-        """
-        from mvm.supervisor.frames import Inbox, send
+        Args:
+            request: what `Request.to_json` gives.
+            environ: the caller's environment.
 
+        Raises:
+            BackendUnavailable, UsageError, PolicyRefused, AuditError: as the helper says.
+        """
+        message: dict[str, object] = {
+            "do": "start",
+            "request": request,
+            "environ": dict(environ),
+            "cwd": os.getcwd(),
+        }
         with self._lock:
-            channel = self._connected()
-            inbox = Inbox(channel)
-            try:
-                send(channel, {"do": "start", "request": request})
-                while not (messages := inbox.read()):
-                    if messages is None:
-                        self._forget()
-                        msg = "the helper process of mvm has ended"
-                        raise BackendUnavailable(msg, hint="its last words are on stderr")
-            except OSError as error:
-                self._forget()
-                msg = f"the helper process of mvm is gone: {error.strerror}"
-                raise BackendUnavailable(msg, hint="start the sandbox again") from error
-        answer: dict[str, Any] = messages[0]
+            stood = self._channel is not None
+            answer = self._ask(message)
+            if answer is None and stood:  # it was killed some time ago, and what it held is gone
+                answer = self._ask(message)
+        if answer is None:
+            msg = "the helper process of mvm has ended"
+            raise BackendUnavailable(msg, hint="its last words are on stderr")
         if "error" in answer:
             _raise(answer)
         return answer
 
+    def _ask(self, message: dict[str, object]) -> dict[str, Any] | None:
+        """Ask something; None where the helper ends without an answer."""
+        from mvm.supervisor.frames import Inbox, send
+
+        channel = self._connected()
+        inbox = Inbox(channel)
+        try:
+            send(channel, message)
+            while not (messages := inbox.read()):
+                if messages is None:
+                    self._forget()
+                    return None
+        except OSError:
+            self._forget()
+            return None
+        return messages[0]
+
     def _connected(self) -> socket.socket:
         import socket
 
-        if self._channel is None or self._owner != os.getpid():  # a fork has a helper of its own
+        if self._channel is None:
             ours, theirs = socket.socketpair()
             with theirs:
                 words = [sys.executable, "-m", "mvm.supervisor", str(theirs.fileno())]
@@ -69,8 +94,13 @@ class Helper:
                     stdin=subprocess.DEVNULL,
                     start_new_session=True,
                 )
-            self._channel, self._owner = ours, os.getpid()
+            self._channel = ours
         return self._channel
+
+    def close(self) -> None:
+        """End it, with all sandboxes that it holds; the next one starts another."""
+        with self._lock:
+            self._forget()
 
     def _forget(self) -> None:
         if self._channel is not None:
@@ -84,6 +114,8 @@ def _joined(first: str, rest: str | None) -> str:
 
 
 def _raise(answer: Mapping[str, Any]) -> NoReturn:
+    if answer.get("findings"):
+        raise PolicyRefused([Finding(*words) for words in answer["findings"]])
     kinds: dict[int, type[MvmError]] = {64: UsageError, 69: BackendUnavailable, 74: AuditError}
     raise kinds.get(int(answer["exit"]), MvmError)(str(answer["error"]), hint=str(answer["hint"]))
 

@@ -82,14 +82,19 @@ class Sandbox:
         from mvm.supervisor.request import Request
         from mvm.terms import Limits, Seconds
 
+        timeout = _more_than_0("timeout", timeout)
         self._request = Request(
             policy=_policy_of(network),
             name=name,
             workspace=None if workspace is None else os.fspath(workspace),
             volumes=tuple(volumes),
-            environ=tuple(f"{key}={value}" for key, value in (env or {}).items()),
+            environ=tuple(_variables(env)),
             workdir=workdir,
-            limits=Limits(memory, cpus, pids),
+            limits=Limits(
+                _whole("memory", memory, "bytes"),
+                _more_than_0("cpus", cpus),
+                _whole("pids", pids, "processes"),
+            ),
             timeout=None if timeout is None else Seconds(timeout),
             backend=backend,
         )
@@ -106,19 +111,22 @@ class Sandbox:
         self.close()
 
     def start(self) -> None:
-        """Start it; nothing of yours runs yet.
+        """Start it; nothing of yours runs yet. One that runs already stays as it is.
 
         Raises:
-            as the constructor.
+            as the constructor, and UsageError where it was closed: each is used once.
         """
+        if self._result is not None:
+            raise self._closed()
         if self._started is None:
-            self._started = HELPER.start(self._request.to_json())
+            self._environ = dict(os.environ)  # says where it is found, whatever becomes of the variables
+            self._started = HELPER.start(self._request.to_json(), self._environ)
 
     def close(self) -> dict[str, Any] | None:
         """End it, with all that runs in it; safe to call twice.
 
         Returns:
-            `mvm.result/1`, or None where it was never started.
+            `mvm.result/1`; empty where it had ended before, None where it was never started.
         """
         if self._started is not None and self._result is None:
             try:
@@ -127,6 +135,9 @@ class Sandbox:
             except UsageError:
                 self._result = {}  # it had ended before
         return self._result
+
+    def _closed(self) -> UsageError:
+        return UsageError("the sandbox was closed", hint="make another one: each is used once")
 
     @property
     def name(self) -> str:
@@ -145,9 +156,12 @@ class Sandbox:
         return self._started
 
     def _client(self) -> Client:
+        """Speak to it, and to no other one: its name is free for others once it has ended."""
         from mvm.supervisor.client import Client
 
-        return Client(self.name, os.environ)
+        if self._result is not None:
+            raise self._closed()
+        return Client(self.name, self._environ, run=self.run_id)
 
     def describe(self) -> dict[str, Any]:
         """Say what it is, what it may reach, and what was reached and denied so far."""
@@ -183,6 +197,9 @@ class Sandbox:
             CommandFailed: `check`, and it failed.
             UsageError: it can't be started, or the sandbox has ended.
         """
+        if deny not in {"report", "fail"}:
+            msg = f"{deny!r} says nothing of what a denial is"
+            raise UsageError(msg, hint='write deny="report" or deny="fail"')
         before = self.describe()
         process = self.popen(argv, env=env, workdir=workdir)
         try:
@@ -203,7 +220,8 @@ class Sandbox:
         if check and returncode:
             msg = f"{argv[0]} ended with status {returncode}"
             if result.cause == "transport":
-                raise TransportError(f"{msg}: {after['failures'][-1]['error']}")
+                last = _failures(before, after)[-1]
+                raise TransportError(f"{msg}: {last['host']}:{last['port']}: {last['error']}")
             raise CommandFailed(msg, returncode=returncode, stdout=stdout, stderr=stderr)
         return result
 
@@ -226,7 +244,7 @@ class Sandbox:
         message = {
             "do": "exec",
             "argv": list(argv),
-            "environ": [f"{key}={value}" for key, value in (env or {}).items()],
+            "environ": _variables(env),
             "workdir": workdir,
         }
         return Popen(self._client(), message)
@@ -259,6 +277,30 @@ class Sandbox:
         return str(self.describe()["policy"]["digest"])
 
 
+def _variables(env: Mapping[str, str] | None) -> list[str]:
+    for name in env or {}:
+        if not name or "=" in name:
+            msg = f"{name!r} names no variable"
+            raise UsageError(msg, hint='write env={"NAME": "value"}')
+    return [f"{name}={value}" for name, value in (env or {}).items()]
+
+
+def _more_than_0(word: str, number: float | None) -> float | None:
+    if number is not None and not 0 < number < float("inf"):
+        msg = f"{word}={number!r} is not above 0"
+        raise UsageError(msg, hint=f"leave {word} out for no limit")
+    return number
+
+
+def _whole(word: str, number: object, what: str) -> int | None:
+    if number is None:
+        return None
+    if not isinstance(number, int) or number < 1:
+        msg = f"{word}={number!r} is no whole number of {what} above 0"
+        raise UsageError(msg, hint=f"leave {word} out for no limit")
+    return number
+
+
 def _policy_of(network: object) -> Policy:
     from mvm.policy.model import Policy
 
@@ -285,25 +327,32 @@ def _result_of(
         before["denials"],
         after["denials"],
         ("layer", "reason", "host", "address", "port", "protocol"),
-        "count",
+        ("count",),
     )
-    flows = _grown(before["flows"], after["flows"], ("host", "port", "protocol"), "flows")
-    failures = _grown(before["failures"], after["failures"], ("host", "port", "error"), "count")
+    flows = _grown(before["flows"], after["flows"], ("host", "port", "protocol"), ("flows", "up", "down"))
     cause = None
     if returncode:
-        cause = "policy" if denials else "transport" if failures else "guest"
+        cause = "policy" if denials else "transport" if _failures(before, after) else "guest"
     return Result(
         returncode=returncode, stdout=stdout, stderr=stderr, denials=denials, flows=flows, cause=cause
     )
 
 
+def _failures(before: dict[str, Any], after: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Say which granted hosts could not be reached between two descriptions."""
+    return _grown(before["failures"], after["failures"], ("host", "port", "error"), ("count",))
+
+
 def _grown(
-    before: list[dict[str, Any]], after: list[dict[str, Any]], key: Sequence[str], count: str
+    before: list[dict[str, Any]], after: list[dict[str, Any]], key: Sequence[str], counts: Sequence[str]
 ) -> tuple[dict[str, Any], ...]:
-    counts = {tuple(entry[name] for name in key): entry[count] for entry in before}
+    """Give the entries whose first count has grown, with what each of their counts has grown by."""
+    known = {tuple(entry[name] for name in key): entry for entry in before}
+    nothing = dict.fromkeys(counts, 0)
     grown = []
     for entry in after:
-        more = entry[count] - counts.get(tuple(entry[name] for name in key), 0)
-        if more > 0:
-            grown.append({**entry, count: more})
+        old = known.get(tuple(entry[name] for name in key), nothing)
+        more = {count: entry[count] - old[count] for count in counts}
+        if more[counts[0]] > 0:
+            grown.append({**entry, **more})
     return tuple(grown)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 
 from mvm.supervisor.daemon import serve
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])), os.environ, os.getcwd())
+    serve(socket.socket(fileno=int(sys.argv[1])))

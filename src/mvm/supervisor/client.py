@@ -34,13 +34,21 @@ class Client:
         name: of the sandbox.
         environ: the caller's environment, for the runtime directory.
         timeout: seconds to wait for each answer, or None for ever.
+        run: the run that is meant, where another one may have the name by now, or None.
 
     Raises:
         UsageError: no such sandbox is running.
     """
 
-    def __init__(self, name: str, environ: Mapping[str, str], *, timeout: float | None = 10.0) -> None:
-        self._name = name
+    def __init__(
+        self,
+        name: str,
+        environ: Mapping[str, str],
+        *,
+        timeout: float | None = 10.0,
+        run: str | None = None,
+    ) -> None:
+        self._name, self._run = name, run
         self._sock: socket.socket = registry.connect(name, environ)
         self._sock.settimeout(timeout)
         self._inbox = frames.Inbox(self._sock)
@@ -69,6 +77,8 @@ class Client:
         Raises:
             UsageError: the sandbox has ended.
         """
+        if self._run is not None:
+            message = {**message, "run": self._run}
         try:
             frames.send(self._sock, message, descriptors)
         except OSError as error:

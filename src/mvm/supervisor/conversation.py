@@ -6,6 +6,7 @@
     exec signal         a command with the caller's streams; its end is told on the same connection
     stop watch          end it; be told every denial and failure, and its result
 
+A message may name the run it means: another sandbox of the same name does not answer it.
 Owns the words. A conversation that ends takes its commands with it.
 """
 
@@ -145,6 +146,10 @@ class Connection(Listener):
     # ---- what can be asked
 
     def _answer(self, message: Message) -> None:
+        if message.get("run", self._sandbox.plan.run) != self._sandbox.plan.run:
+            name = self._sandbox.plan.name
+            self.send({"error": f"the sandbox {name!r} is another one by now", "hint": "", "exit": 64})
+            return
         match message["do"]:
             case "describe":
                 self.send({"sandbox": describe(self._sandbox)})

@@ -94,10 +94,12 @@ def _say(descriptor: int, words: Mapping[str, object]) -> None:
     os.close(descriptor)
 
 
-def serve(channel: socket.socket, environ: Mapping[str, str], cwd: str) -> None:
+def serve(channel: socket.socket) -> None:
     """Be the helper of a library: start what is asked for on `channel`, and end with it.
 
-    Messages: `{do: start, request}` is answered by `{name, run}` or `{error, hint, exit}`.
+    Messages: `{do: start, request, environ, cwd}` is answered by `{name, run}` or `{error, hint, exit}`, with
+    `findings` where it is a policy's. The environment and the working directory are the caller's at that
+    moment, not those that the helper began with.
     """
     from mvm.supervisor.frames import Inbox, send
     from mvm.supervisor.request import request_from_json
@@ -116,14 +118,19 @@ def serve(channel: socket.socket, environ: Mapping[str, str], cwd: str) -> None:
                 send(channel, start(message))
 
         def start(message: dict[str, object]) -> dict[str, object]:
-            words = message["request"]
+            words, environ = message["request"], message["environ"]
             assert isinstance(words, dict), "the library is of this version"
+            assert isinstance(environ, dict), "the library is of this version"
             try:
                 request = request_from_json(words)
-                plan, backend = prepare(request, environ, cwd)
+                plan, backend = prepare(request, environ, str(message["cwd"]))
                 supervisor.add(request, plan, backend, environ)
             except errors.MvmError as error:
-                return {"error": error.message, "hint": error.hint, "exit": error.exit_code}
+                found = error.findings if isinstance(error, errors.PolicyRefused) else ()
+                said = {"error": error.message, "hint": error.hint, "exit": error.exit_code}
+                return {**said, "findings": found}
+            except Exception as error:  # noqa: BLE001  the other sandboxes of the caller must not end with it
+                return {"error": f"the sandbox could not be started: {error!r}", "hint": "", "exit": 70}
             return {"name": plan.name, "run": plan.run}
 
         supervisor.loop.watch(channel.fileno(), READ, on_message)
