@@ -163,14 +163,31 @@ def test_all_six_questions_answered() -> None:
 def test_each_unanswered_question_is_a_finding() -> None:
     """The page's own document leaves why, secrets and downloads open, each told at its path."""
     made = review_text(PAGE, "tools.json")
-    assert [(one.code, one.path) for one in made.findings] == [
-        ("no-reason", ".network.allow[0]"),
-        ("sends-not-stated", ".network.allow[0]"),
-        ("downloads-not-stated", ".network.allow[0]"),
+    assert [(one.code, one.path, one.severity) for one in made.findings] == [
+        ("no-reason", ".network.allow[0]", "error"),
+        ("sends-not-stated", ".network.allow[0]", "error"),
+        ("downloads-not-stated", ".network.allow[0]", "error"),
+        ("dns-not-stated", ".network.dns", "warning"),
     ]
+    assert [one.tool for one in made.grants] == ["web_fetch"]
     assert as_text(made).count("NOT SAID") == 3
     many = review_text('{"tools": [' + PAGE + "]}", "tools.json")
     assert many.findings[0].path == ".tools[0].network.allow[0]"
+
+
+def test_warnings_of_the_file_are_told_and_leave_nothing_open() -> None:
+    """A look-alike name is warned of in a review in which every question is answered."""
+    made = review_text(ANSWERED.replace("a.example", "xn--pypi-4ve.example"), "mvm.toml")
+    assert [(one.code, one.severity) for one in made.findings] == [("look-alike-host", "warning")]
+    assert as_markdown(made).splitlines()[4:7:2] == ["Every question is answered.", "Warnings:"]
+
+
+def test_a_reason_writes_no_markdown() -> None:
+    """What a file says stands in the table as text: no link, no emphasis, no tag, no cell of its own."""
+    reason = "[x](https://e.example) **not said** <img src=x> `a` | b"
+    text = as_markdown(review_text(ANSWERED.replace("why | so", reason), "mvm.toml"))
+    row = text.splitlines()[2]
+    assert r"\[x\](https://e.example) \*\*not said\*\* &lt;img src=x> \`a\` \| b" in row
 
 
 def test_presets_and_subdomains_are_not_exact() -> None:
@@ -229,6 +246,51 @@ def test_metadata_and_loopback_are_never_suggested(address: str) -> None:
     other = suggest([], [denial(None, "address-literal", address="10.0.0.1")])
     assert [format_grant(one) for one in other.policy.grants] == ["10.0.0.1:443,private"]
     assert [one.code for one in other.warnings] == ["literal-address"]
+
+
+def test_a_name_that_leads_to_this_machine_is_not_suggested() -> None:
+    """A name with a loopback or a metadata address is left out, one with a private address is told."""
+    for address in ("127.0.0.1", "169.254.169.254"):
+        made = suggest([], [denial("a.example", "private-address", address=address)])
+        assert (made.policy.grants, [one.code for one in made.warnings]) == ((), ["not-suggested"])
+    made = suggest([], [denial("a.example", "private-address", address="10.0.0.1")])
+    assert [format_grant(one) for one in made.policy.grants] == ["a.example:443,private"]
+    assert [one.code for one in made.warnings] == ["needs-private"]
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "metadata.google.internal", "policy.mvm.internal", "4.3.2.1.in-addr.arpa", "_x.a.example"],
+)
+def test_names_that_no_workload_needs_are_not_suggested(host: str) -> None:
+    """This machine, metadata, the portal, and what is no host: reached or denied, they are left out."""
+    asked = denial(host, "host-not-granted", layer="dns", port=None, protocol=None)
+    for made in (suggest([], [asked]), suggest([{"host": host, "port": 80, "protocol": "tcp"}], [])):
+        assert (made.policy.grants, [one.code for one in made.warnings]) == ((), ["not-suggested"])
+
+
+def test_a_grant_that_ended_is_suggested_as_it_stood() -> None:
+    """The grant keeps its limit, and a warning says that it was not enough."""
+    standing = of_flags("a.example:443,expires=1m").grants
+    made = suggest([], [denial("a.example", "expired")], standing=standing)
+    assert [format_grant(one) for one in made.policy.grants] == ["a.example:443,expires=1m"]
+    assert [one.code for one in made.warnings] == ["grant-ended"]
+
+
+@pytest.mark.parametrize(
+    ("speaks", "tls"), [(["tls"], "require"), (["tls", None], "auto"), ([None, "tls"], "auto")]
+)
+def test_an_address_that_spoke_no_tls_may_speak_none(speaks: list[str | None], tls: str) -> None:
+    """On 443 an address that once spoke another protocol is suggested with `tls=auto`."""
+    flows = [{"host": "1.1.1.1", "port": 443, "protocol": "tcp", "speaks": spoken} for spoken in speaks]
+    (grant,) = suggest(flows, []).policy.grants
+    assert grant.tls == tls
+
+
+def test_a_denial_of_another_version_is_no_grant() -> None:
+    """A reason that this version does not know is warned of, not granted."""
+    made = suggest([], [denial("a.example", "too-many-vowels")])
+    assert (made.policy.grants, [one.code for one in made.warnings]) == ((), ["no-grant-helps"])
 
 
 def test_names_without_a_port_and_what_no_grant_helps() -> None:

@@ -52,6 +52,10 @@ NETWORK = Family(
         "explain": Verb(
             "mvm.cli.network.explain", "Say whether a host would be reached, and by which grant."
         ),
+        "review": Verb("mvm.cli.network.review", "Answer six questions for every grant of a file."),
+        "suggest": Verb("mvm.cli.network.suggest", "Propose the smallest policy for what a run did."),
+        "diff": Verb("mvm.cli.network.diff", "Say what one policy allows that another does not."),
+        "freeze": Verb("mvm.cli.network.freeze", "Write a preset out as explicit grants."),
         "show": Verb("mvm.cli.network.show", "Show what a running sandbox may reach."),
         "allow": Verb("mvm.cli.network.allow", "Grant a running sandbox more."),
         "revoke": Verb("mvm.cli.network.revoke", "Take grants from a running sandbox."),

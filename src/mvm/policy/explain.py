@@ -32,6 +32,7 @@ _NAMES_OF_METADATA = frozenset(
         "metadata.tencentyun.com",
     }
 )
+_ASK_FOR_NAMES = (".in-addr.arpa", ".ip6.arpa")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,8 +174,12 @@ def _host_of(denied: Denied) -> Host | None:
         return None
 
 
-def _refusal_to_offer(host: Host) -> Remedy | None:
-    """Give the remedy for a host that is never offered, None for any other."""
+def refusal_to_offer(host: Host) -> Remedy | None:
+    """Give the remedy for a host that is never offered, None for any other.
+
+    Args:
+        host: what a grant would name.
+    """
     from mvm.policy.addresses import classify
 
     if not isinstance(host, str):
@@ -188,6 +193,8 @@ def _refusal_to_offer(host: Host) -> Remedy | None:
         return _never("that name has the policy's own page, on port 80, and nothing else")
     if host.rpartition(".")[2] in _NAMES_OF_THIS_MACHINE:
         return _never("inside the sandbox that name is the sandbox itself")
+    if host.endswith(_ASK_FOR_NAMES):
+        return _never("it asks for the name of an address (RFC 1035 section 3.5), and is no host")
     return None
 
 
@@ -199,7 +206,7 @@ def _ask_for(denied: Denied, advice: str) -> Remedy:
     host = _host_of(denied)
     if host is None:
         return _never("no grant can name such a host")
-    refusal = _refusal_to_offer(host)
+    refusal = refusal_to_offer(host)
     if refusal is not None:
         return refusal
     grant = _grant_for(host, denied)
@@ -271,11 +278,11 @@ def _for_private(policy: Policy, denied: Denied) -> Remedy:
     from mvm.policy.addresses import AddressClass, classify, ip_address
 
     host = _host_of(denied)
-    refusal = _refusal_to_offer(host) if host is not None else None
+    refusal = refusal_to_offer(host) if host is not None else None
     kind = None
     if denied.address is not None and refusal is None:
         address = ip_address(denied.address)
-        refusal, kind = _refusal_to_offer(address), classify(address)
+        refusal, kind = refusal_to_offer(address), classify(address)
     if refusal is not None:
         return refusal
     if kind is AddressClass.PUBLIC:

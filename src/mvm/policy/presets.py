@@ -56,6 +56,9 @@ MODEL_APIS: tuple[HostName, ...] = tuple(
 """Hosts that answer for language models, each on 443 only. Whatever is sent there leaves the machine."""
 
 _BROAD = "Broad presets are convenience tools, not production policy; `network freeze` spells one out."
+_BROADEST = (
+    "Broad presets are convenience tools, not production policy; `network suggest` names what a run needed."
+)
 
 PRESET_WARNINGS: dict[Preset, str] = {
     Preset.REGISTRIES: (
@@ -72,7 +75,7 @@ PRESET_WARNINGS: dict[Preset, str] = {
     ),
     Preset.UNRESTRICTED: (
         "The preset `unrestricted` opens every public host on every port; metadata, loopback and private "
-        f"addresses stay closed. {_BROAD}"
+        f"addresses stay closed. {_BROADEST}"
     ),
 }
 """What to tell whoever chooses a preset; `none` needs no warning and has no entry."""

@@ -6,7 +6,7 @@ is a finding. That logs and receipts are free of payload is answered by mvm itse
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mvm.errors import Finding
@@ -37,6 +37,7 @@ _SENDS = {
     "user-data": "yes: user data",
     "secrets": "yes: secrets",
 }
+_ACTS_IN_MARKDOWN = frozenset("\\`*_[]|!~")
 _DOWNLOADS = {"none": "there are none", "discard": "discarded with the sandbox"}
 _PAYLOAD = "yes: names, ports, counts and times are recorded, nothing that was sent or received"
 _PAYLOAD_OF_NAMES = (
@@ -65,11 +66,13 @@ class Reviewed:
         path: its jq path in the document.
         grant: what is granted.
         answers: one for each of `QUESTIONS`, None where the declaration does not say.
+        tool: the capability whose grant it is, or an empty string.
     """
 
     path: str
     grant: Grant
     answers: tuple[str | None, ...]
+    tool: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +82,7 @@ class Review:
     Attributes:
         path: the file, for people.
         grants: in the order of the document.
-        findings: what is unanswered, an error each; exit 65 where there is one.
+        findings: what is unanswered, an error each (exit 65 where there is one); then the file's warnings.
     """
 
     path: str
@@ -97,6 +100,7 @@ class Review:
             "grants": [
                 {
                     "path": one.path,
+                    "tool": one.tool or None,
                     "source": one.grant.source,
                     "grant": grant_to_json(one.grant),
                     "answers": [
@@ -132,17 +136,20 @@ def review_text(text: str, path: str) -> Review:
                 dns=capability.policy.dns,
                 path=path,
                 at=f"{capability.path}.network.allow",
+                tool=capability.tool,
             )
             for capability in tools.capabilities
         ]
         return Review(
             path=path,
             grants=tuple(one for part in parts for one in part.grants),
-            findings=tuple(finding for part in parts for finding in part.findings),
+            findings=(*(finding for part in parts for finding in part.findings), *tools.warnings),
         )
     document = read_policy(text, path=path)
-    check_document(document)
-    return review(document.grants, dns=document.dns, preset=document.preset, path=path)
+    # That a preset is broad is said already by its not being frozen.
+    warnings = [finding for finding in check_document(document) if finding.code != "broad-preset"]
+    made = review(document.grants, dns=document.dns, preset=document.preset, path=path)
+    return replace(made, findings=(*made.findings, *warnings))
 
 
 def review(
@@ -152,6 +159,7 @@ def review(
     path: str,
     preset: Preset = Preset.NONE,
     at: str = ".network.allow",
+    tool: str = "",
 ) -> Review:
     """Ask the six questions of each grant.
 
@@ -161,12 +169,13 @@ def review(
         path: the file, for findings.
         preset: the declared base; a broad one is to be frozen before it can be reviewed.
         at: the jq path of the list of grants.
+        tool: the capability whose grants they are, or an empty string.
     """
     reviewed, findings = [], []
     if preset is not Preset.NONE:
         findings.append(_of_preset(preset, path))
     for number, grant in enumerate(grants):
-        one = Reviewed(path=f"{at}[{number}]", grant=grant, answers=_answers(grant, dns))
+        one = Reviewed(path=f"{at}[{number}]", grant=grant, answers=_answers(grant, dns), tool=tool)
         reviewed.append(one)
         findings += [finding._replace(source=grant.source or path) for finding in _open(one)]
     return Review(path=path, grants=tuple(reviewed), findings=tuple(findings))
@@ -238,8 +247,8 @@ def as_text(review: Review) -> str:
 
     lines = []
     for one in review.grants:
-        source = f"  ({one.grant.source})" if one.grant.source else ""
-        lines.append(f"{spell_grant(one.grant)}{source}\n")
+        origin = ", ".join(filter(None, (one.tool, one.grant.source)))
+        lines.append(f"{spell_grant(one.grant)}{f'  ({origin})' if origin else ''}\n")
         for question, answer in zip(QUESTIONS, one.answers, strict=True):
             lines.append(f"  {question} {answer if answer is not None else 'NOT SAID'}\n")
     if not review.grants:
@@ -252,21 +261,28 @@ def as_markdown(review: Review) -> str:
     heads = ("Grant", *QUESTIONS[1:])
     rows = [heads, ("---",) * len(heads)]
     for one in review.grants:
-        first = f"`{spell_grant(one.grant)}`"
+        first = f"`{spell_grant(one.grant)}`" + (f" for {_cell(one.tool)}" if one.tool else "")
         if one.answers[0] is None:
             first += " **and names below it**"
-        rows.append((first, *("**not said**" if answer is None else answer for answer in one.answers[1:])))
-    table = "".join(f"| {' | '.join(map(_cell, row))} |\n" for row in rows)
+        rows.append(
+            (first, *("**not said**" if answer is None else _cell(answer) for answer in one.answers[1:]))
+        )
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     open_questions = _open_list(review.findings)
     return f"{table}\n{open_questions}"
 
 
 def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    """Escape what Markdown would act on: whoever wrote a reason shall not write the review (or its links)."""
+    escaped = "".join(f"\\{char}" if char in _ACTS_IN_MARKDOWN else char for char in text)
+    return escaped.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _open_list(findings: Sequence[Finding]) -> str:
-    if not findings:
-        return "Every question is answered.\n"
-    items = [f"- `{finding.path}`: {_cell(finding.message)}; {_cell(finding.hint)}\n" for finding in findings]
-    return f"Open:\n\n{''.join(items)}"
+    from mvm.policy.report import count_errors
+
+    items = "".join(f"- `{one.path}`: {one.message}; {one.hint}\n" for one in findings)
+    if count_errors(findings):
+        return f"Open:\n\n{items}"
+    answered = "Every question is answered.\n"
+    return f"{answered}\nWarnings:\n\n{items}" if items else answered
