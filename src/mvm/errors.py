@@ -7,6 +7,7 @@ or at the place that knows what the file or socket was for.
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
@@ -80,6 +81,19 @@ class BackendUnavailable(MvmError):
     """The machine or the backend cannot enforce what was asked; nothing was started."""
 
     exit_code = 69
+
+
+def used_up(error: OSError) -> BackendUnavailable | None:
+    """Say that this machine gives this process no more, where that is what an error of the system means."""
+    if error.errno not in _USED_UP:
+        return None
+    return BackendUnavailable(
+        f"this machine gives this process no more: {(error.strerror or 'used up').lower()}",
+        hint="ulimit -a shows its limits; ulimit -n 4096 gives more descriptors",
+    )
+
+
+_USED_UP = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 
 
 class AuditError(MvmError):

@@ -20,7 +20,7 @@ import click
 
 from mvm.cli.printing import err
 from mvm.cli.verbs import program
-from mvm.errors import MvmError, PolicyRefused
+from mvm.errors import MvmError, PolicyRefused, used_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,11 @@ def _status_of(words: list[str]) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001  whatever it is, it is our bug, and is told as one
-        return _bug(error)
+        refusal = used_up(error) if isinstance(error, OSError) else None
+        if refusal is None:
+            return _bug(error)
+        show(refusal)
+        return refusal.exit_code
 
 
 def _obey(words: list[str]) -> int:

@@ -27,6 +27,7 @@ NLM_F_APPEND = 0x800
 NLMSG_ERROR = 2
 NLMSG_DONE = 3
 
+_FAMILIES = {NETLINK_ROUTE: "routes", NETLINK_NETFILTER: "nf_tables"}
 _HEADER = struct.Struct("=IHHII")
 _NESTED = 0x8000
 _TYPE_MASK = 0x3FFF
@@ -70,8 +71,16 @@ def message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
 
 
 def open_socket(family: int) -> socket.socket:
-    """A netlink socket of the current network namespace, which it keeps wherever it is held."""
-    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family)
+    """A netlink socket of the current network namespace, which it keeps wherever it is held.
+
+    Raises:
+        OSError: EPROTONOSUPPORT where this kernel has no such family.
+    """
+    try:
+        return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, family)
+    except OSError as refusal:
+        what = _FAMILIES.get(family, f"family {family}")
+        raise OSError(refusal.errno, f"netlink of {what}: {refusal.strerror}") from None
 
 
 def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:

@@ -55,6 +55,7 @@ class Facts(NamedTuple):
     user_namespaces: Fact
     proc: Fact
     nf_tables: Fact
+    door_sockets: Fact
     seccomp: Fact
     landlock: Fact
     limits: Fact
@@ -80,6 +81,7 @@ def probe() -> Facts:
         user_namespaces=namespaces,
         proc=_proc(possible=namespaces.ok),
         nf_tables=_nf_tables(possible=namespaces.ok),
+        door_sockets=_door_sockets(possible=namespaces.ok),
         seccomp=_seccomp(),
         landlock=_landlock(),
         limits=_limits(),
@@ -203,6 +205,18 @@ def _nf_tables(*, possible: bool) -> Fact:
     refused = _refusal(attempt) if possible else "not tried without user namespaces"
     fix = f"sudo modprobe -a {_MODULES}" if possible and refused else ""
     return Fact("nf_tables", not refused, refused or "rules can be set inside", fix, "backend namespace")
+
+
+def _door_sockets(*, possible: bool) -> Fact:
+    def attempt() -> None:
+        from mvm.kernel import sockets
+
+        _enter_namespaces()
+        sockets.tcp_listener(1, 1).close()
+
+    refused = _refusal(attempt) if possible else "not tried without user namespaces"
+    fix = "boot without ipv6.disable=1" if "IPv6" in refused else ""
+    return Fact("door-sockets", not refused, refused or "take any address", fix, "backend namespace")
 
 
 def _seccomp() -> Fact:

@@ -41,11 +41,16 @@ _UDP = 17
 
 
 def _transparent(kind: int, mark: int) -> socket.socket:
-    sock = socket.socket(socket.AF_INET6, kind | _NEW)
-    sock.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
-    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
-    sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+    tried = "a socket of IPv6"
+    try:
+        sock = socket.socket(socket.AF_INET6, kind | _NEW)
+        tried = "a transparent socket (tproxy)"
+        sock.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.setsockopt(socket.SOL_IP, IP_TRANSPARENT, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_TRANSPARENT, 1)
+    except OSError as refusal:
+        raise OSError(refusal.errno, f"{tried}: {refusal.strerror}") from None
     return sock
 
 

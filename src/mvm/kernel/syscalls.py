@@ -117,7 +117,14 @@ def unshare(flags: int) -> None:
         OSError: EPERM or ENOSPC where the machine withholds them (`probe` says why), EINVAL for a new user
             namespace from a process with several threads.
     """
-    checked(library()[1].unshare(flags), f"unshare({kinds(flags)})")
+    tried = f"unshare({kinds(flags)})"
+    try:
+        checked(library()[1].unshare(flags), tried)
+    except OSError as refusal:
+        if refusal.errno != errno.ENOSPC:
+            raise
+        text = f"{refusal.strerror}: a limit of /proc/sys/user/max_*_namespaces is reached"
+        raise OSError(errno.ENOSPC, text) from None
 
 
 def enter(descriptor: int, kind: int = 0) -> None:

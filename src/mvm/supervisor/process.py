@@ -10,6 +10,7 @@ import resource
 import signal
 from typing import TYPE_CHECKING
 
+from mvm.errors import used_up
 from mvm.gateway.loop import READ, Loop
 from mvm.gateway.relay import Pipes
 from mvm.gateway.resolve import SystemThreads
@@ -62,7 +63,12 @@ class Supervisor:
             UsageError, AuditError, BackendUnavailable: as `Sandbox.begin`.
         """
         sandbox = Sandbox(self, request, plan, backend, environ)
-        sandbox.begin()
+        try:
+            sandbox.begin()
+        except OSError as error:
+            if (refusal := used_up(error)) is None:
+                raise
+            raise refusal from error
         self._sandboxes.append(sandbox)
         return sandbox
 

@@ -6,6 +6,7 @@ done here before: writing the id maps, entering cgroups, mapping the owners of a
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from mvm.backends.interface import Event, Exited, Gone, NotStarted, Sockets, Started
 from mvm.backends.namespace import channel, keeper
 from mvm.errors import BackendUnavailable
-from mvm.kernel import syscalls
+from mvm.kernel import landlock, syscalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _KEEPER_SECONDS = 5.0
 _BY_RLIMIT = {resource.RLIMIT_AS: "memory", resource.RLIMIT_NPROC: "pids"}
 
-ISOLATION = "shared kernel; namespaces, no capabilities, seccomp, Landlock"
+_ISOLATION = "shared kernel; namespaces, no capabilities, seccomp"
 
 
 class NamespaceBackend:
@@ -37,8 +38,8 @@ class NamespaceBackend:
     name = "namespace"
 
     def isolation(self) -> str:
-        """Say what it claims."""
-        return ISOLATION
+        """Say what it claims: Landlock only where this kernel has it."""
+        return f"{_ISOLATION}, Landlock" if landlock.abi() else f"{_ISOLATION}; without Landlock"
 
     def missing(self) -> Mapping[Demand, str]:
         """Every demand is met by the door; what a machine withholds is found when starting."""
@@ -122,8 +123,10 @@ class NamespaceMachine:
         Raises:
             BackendUnavailable: something was withheld; the text says what.
         """
-        _number, init, _text, descriptors = self._expect(self._to_keeper, channel.DOOR)
+        count, init, _text, descriptors = self._expect(self._to_keeper, channel.DOOR)
         self._door = tuple(socket.socket(fileno=descriptor) for descriptor in descriptors)
+        if len(self._door) < count:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))  # the kernel keeps what finds no room
         if self._cgroup is not None:
             self._cgroup.add(init)
         self._expect(self._to_init, channel.READY)
@@ -245,8 +248,8 @@ def _wait(pid: int) -> None:
 
     try:
         handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        os.waitpid(pid, 0)
+    except OSError:
+        os.waitpid(pid, 0)  # it has ended, or there is no descriptor left to wait with
         return
     poll = select.poll()
     poll.register(handle, select.POLLIN)

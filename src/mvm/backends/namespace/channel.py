@@ -90,6 +90,16 @@ def receive(sock: socket.socket) -> tuple[int, int, int, bytes, list[int]] | Non
     return kind & ~_IN_A_FILE, number, value, text, given
 
 
+def write_failure(error: BaseException) -> bytes:
+    """Spell for people why something could not be made."""
+    if not isinstance(error, OSError):
+        text = f"{type(error).__name__}: {error}"
+    else:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        text = f"{place}{error.strerror or error}"
+    return text.encode(errors="replace")[:4096]
+
+
 def write_command(command: Command) -> bytes:
     """Spell a command for init."""
     return marshal.dumps(tuple(command))

@@ -46,9 +46,8 @@ def live(supervisor: socket.socket, plan: Plan) -> NoReturn:
             _confine(plan, message[4], channel.read_limits(message[3]))
             Init(supervisor).serve()
     except BaseException as error:  # noqa: BLE001  the supervisor must hear of anything, and there is nowhere to raise to
-        text = f"{type(error).__name__}: {error}" if not isinstance(error, OSError) else str(error)
         try:
-            channel.send(supervisor, channel.FAILED, text=text.encode(errors="replace")[:4096])
+            channel.send(supervisor, channel.FAILED, text=channel.write_failure(error))
         finally:
             os._exit(1)
     os._exit(0)

@@ -36,9 +36,9 @@ def live(
     kept: Collection[int],
 ) -> NoReturn:
     """Be the keeper of one sandbox; called in a fresh child, and ends it."""
-    child, supervisor = 0, os.pidfd_open(os.getppid())
-    status = 1
+    child, supervisor, status = 0, -1, 1
     try:
+        supervisor = os.pidfd_open(os.getppid())
         os.setsid()
         _forget_signals()
         syscalls.close_from(3, (*kept, supervisor))
@@ -51,10 +51,12 @@ def live(
     except BaseException as error:  # noqa: BLE001  the supervisor must hear of anything, and there is nowhere to raise to
         _tell(to_supervisor, error)
     finally:
-        if child:
-            _end(child)
-        _clear(supervisor, clear, plan)
-        os._exit(status)
+        try:
+            if child:
+                _end(child)
+            _clear((to_supervisor.fileno(), supervisor), clear, plan)
+        finally:
+            os._exit(status)  # whatever was raised: two must never go on as one
 
 
 def _forget_signals() -> None:
@@ -103,7 +105,7 @@ def _enter(to_supervisor: socket.socket, inits: socket.socket, plan: Plan) -> in
 def _open(to_supervisor: socket.socket, open_door: Callable[[], Sequence[socket.socket]], child: int) -> None:
     sockets = open_door()
     descriptors = [sock.fileno() for sock in sockets]
-    channel.send(to_supervisor, channel.DOOR, value=child, descriptors=descriptors)
+    channel.send(to_supervisor, channel.DOOR, len(sockets), value=child, descriptors=descriptors)
     for sock in sockets:
         sock.close()
 
@@ -133,9 +135,8 @@ def _make_sockets(to_supervisor: socket.socket, count: int) -> None:
 
 
 def _tell(to_supervisor: socket.socket, error: BaseException) -> None:
-    text = str(error) or type(error).__name__
     try:
-        channel.send(to_supervisor, channel.FAILED, text=text.encode(errors="replace")[:4096])
+        channel.send(to_supervisor, channel.FAILED, text=channel.write_failure(error))
     except OSError:
         return  # nobody is left to hear it
 
@@ -148,11 +149,16 @@ def _end(child: int) -> None:
     os.waitpid(child, 0)
 
 
-def _clear(supervisor: int, clear: Callable[[], bool], plan: Plan) -> None:
-    """Remove the sandbox's files and cgroup, once the supervisor has let go of them or is gone for good."""
+def _clear(ends: Collection[int], clear: Callable[[], bool], plan: Plan) -> None:
+    """Remove the sandbox's files and cgroup, once the supervisor has let go of them or is gone for good.
+
+    Before it closes its channel it lets go of the files; `ends` are the channel and its handle, or -1.
+    """
     if not clear():
         poll = select.poll()
-        poll.register(supervisor, select.POLLIN)
+        for descriptor, events in zip(ends, (0, select.POLLIN), strict=True):
+            if descriptor >= 0:
+                poll.register(descriptor, events)  # of a channel, that it was closed is told unasked
         poll.poll(_SUPERVISOR_SECONDS * 1000)
         clear()
     if plan.limits.asked():
