@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from mvm.declare import (
+    from mvm.declare.network import (
         dns_none,
         dns_resolver,
         dns_static,
@@ -21,10 +21,19 @@ if TYPE_CHECKING:
         network,
         subdomains,
     )
+    from mvm.declare.program import (
+        directory,
+        nix_flake,
+        python_image,
+        resources,
+        secret,
+    )
+    from mvm.declare.registry import app, program_of, workload
     from mvm.errors import (
         AuditError,
         BackendUnavailable,
         CommandFailed,
+        FunctionRaised,
         MvmError,
         PolicyDenied,
         PolicyRefused,
@@ -34,18 +43,22 @@ if TYPE_CHECKING:
     )
     from mvm.sandbox import AsyncSandbox, Popen, Result, Sandbox
     from mvm.sandbox.capabilities import Capabilities
+    from mvm.sandbox.function import func
 
 _HOMES = {
-    "declare": (
-        "dns_none", "dns_resolver", "dns_static", "dns_system", "egress", "egress_preset", "host_port",
-        "network", "subdomains",
+    "declare.network": (
+        "dns_none", "dns_resolver", "dns_static", "dns_system", "egress", "egress_preset",
+        "host_port", "network", "subdomains",
     ),
+    "declare.program": ("directory", "nix_flake", "python_image", "resources", "secret"),
+    "declare.registry": ("app", "program_of", "workload"),
     "errors": (
-        "AuditError", "BackendUnavailable", "CommandFailed", "MvmError", "PolicyDenied", "PolicyRefused",
-        "SandboxTimeout", "TransportError", "UsageError",
+        "AuditError", "BackendUnavailable", "CommandFailed", "FunctionRaised", "MvmError",
+        "PolicyDenied", "PolicyRefused", "SandboxTimeout", "TransportError", "UsageError",
     ),
     "sandbox": ("AsyncSandbox", "Popen", "Result", "Sandbox"),
     "sandbox.capabilities": ("Capabilities",),
+    "sandbox.function": ("func",),
 }  # fmt: skip
 
 __all__ = [
@@ -54,6 +67,7 @@ __all__ = [
     "BackendUnavailable",
     "Capabilities",
     "CommandFailed",
+    "FunctionRaised",
     "MvmError",
     "PolicyDenied",
     "PolicyRefused",
@@ -63,15 +77,24 @@ __all__ = [
     "SandboxTimeout",
     "TransportError",
     "UsageError",
+    "app",
+    "directory",
     "dns_none",
     "dns_resolver",
     "dns_static",
     "dns_system",
     "egress",
     "egress_preset",
+    "func",
     "host_port",
     "network",
+    "nix_flake",
+    "program_of",
+    "python_image",
+    "resources",
+    "secret",
     "subdomains",
+    "workload",
 ]
 
 

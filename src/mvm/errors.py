@@ -148,3 +148,26 @@ class CommandFailed(MvmError):
         self.returncode = returncode
         self.stdout = stdout
         self.stderr = stderr
+
+
+class FunctionRaised(MvmError):
+    """A function that ran in its sandbox (`mvm.func`) ended with an exception.
+
+    Args:
+        kind: the name of the exception's type, as the sandbox tells it.
+        text: the exception's text.
+        traceback: where it was raised, as text.
+        denials: what was denied meanwhile, objects of schema `mvm.denial/1`.
+    """
+
+    def __init__(
+        self, kind: str, text: str, *, traceback: str = "", denials: Sequence[dict[str, object]] = ()
+    ) -> None:
+        super().__init__(f"{kind}: {text}" if text else kind)
+        self.kind = kind
+        self.text = text
+        self.traceback = traceback
+        self.denials = tuple(denials)
+
+    def __str__(self) -> str:
+        return f"{self.message}\n\n{self.traceback.rstrip()}" if self.traceback else self.message

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 import mvm
-from mvm.declare import policy_of_network
+from mvm.declare.network import policy_of_network
 from mvm.errors import PolicyRefused, UsageError
 from mvm.policy import diff
 from mvm.policy.diff import excess

@@ -147,28 +147,46 @@ def _no_document(error: Exception, kind: str, path: str) -> PolicyRefused:
     return place.refused(f"not-{kind.lower()}", f"the file is no {kind}: {reason}", hint)
 
 
+def document_to_json(document: PolicyDocument) -> dict[str, object]:
+    """Give what a policy file says, which `read_policy` reads back as the same; presets stay words."""
+    network: dict[str, object] = {
+        "mode": str(_Mode.BRIDGE if document.bridged else _Mode.NONE),
+        "preset": str(document.preset),
+        "allow": [grant_to_json(grant) for grant in document.grants],
+        "ports": [format_forward(forward) for forward in document.forwards],
+    }
+    if document.dns is not None:
+        network["dns"] = _dns_to_json(document.dns)
+    if document.ttl is not None:
+        network["ttl"] = format_duration(document.ttl)
+    return {"schema": SCHEMA, "network": network}
+
+
+def _dns_to_json(stated: Dns) -> dict[str, object]:
+    dns: dict[str, object] = {"mode": str(stated.mode)}
+    if stated.resolver is not None:
+        dns["resolver"] = format_resolver(stated.resolver)
+    if stated.static:
+        dns["static"] = {name: [str(address) for address in found] for name, found in stated.static}
+    return dns
+
+
 def policy_to_json(policy: Policy) -> dict[str, object]:
     """Give a policy as the canonical document, which `read_policy` reads back as the same policy.
 
     Returns:
         An object for `canonical.encode`, with presets spelled out; equal policies give equal objects.
     """
-    closed = not (policy.grants or policy.forwards or policy.unrestricted)
-    dns: dict[str, object] = {"mode": str(policy.dns.mode)}
-    if policy.dns.resolver is not None:
-        dns["resolver"] = format_resolver(policy.dns.resolver)
-    if policy.dns.static:
-        dns["static"] = {name: [str(address) for address in found] for name, found in policy.dns.static}
-    network: dict[str, object] = {
-        "mode": "none" if closed else "bridge",
-        "dns": dns,
-        "preset": str(Preset.UNRESTRICTED if policy.unrestricted else Preset.NONE),
-        "allow": [grant_to_json(grant) for grant in policy.grants],
-        "ports": [format_forward(forward) for forward in policy.forwards],
-    }
-    if policy.ttl is not None:
-        network["ttl"] = format_duration(policy.ttl)
-    return {"schema": SCHEMA, "network": network}
+    document = PolicyDocument(
+        path="",
+        bridged=bool(policy.grants or policy.forwards or policy.unrestricted),
+        dns=policy.dns,
+        preset=Preset.UNRESTRICTED if policy.unrestricted else Preset.NONE,
+        grants=policy.grants,
+        forwards=policy.forwards,
+        ttl=policy.ttl,
+    )
+    return document_to_json(document)
 
 
 def policy_digest(policy: Policy) -> str:

@@ -88,7 +88,7 @@ class Asked(NamedTuple):
     Attributes:
         preset: of `--network-preset`, or None where it is not given.
         allow: each `--network-allow`.
-        document: the policy file, or None.
+        document: the policy file, or what an app declares, or None.
         dns: of `--dns`, or None.
         dns_static: each `--dns-static`.
         ports: each `--port`.
@@ -99,7 +99,7 @@ class Asked(NamedTuple):
 
     preset: str | None = None
     allow: tuple[str, ...] = ()
-    document: Document | None = None
+    document: Document | PolicyDocument | None = None
     dns: str | None = None
     dns_static: tuple[str, ...] = ()
     ports: tuple[str, ...] = ()
@@ -210,11 +210,11 @@ class _Resolver:
         return read[0] if read else default
 
     def _document(self) -> PolicyDocument | None:
-        from mvm.policy.document import read_policy
+        from mvm.policy.document import PolicyDocument, read_policy
 
         given = self._asked.document
-        if given is None:
-            return None
+        if given is None or isinstance(given, PolicyDocument):
+            return given
         try:
             return read_policy(given.text, path=given.path)
         except PolicyRefused as refusal:

@@ -25,11 +25,11 @@ class Popen:
     """One command that runs in a sandbox, as `subprocess.Popen` is one outside.
 
     Attributes:
-        stdin, stdout, stderr: its streams, binary, unbuffered.
+        stdin, stdout, stderr: its streams, binary, unbuffered; stderr is empty where it goes elsewhere.
         returncode: its status once it has ended, else None.
     """
 
-    def __init__(self, client: Client, message: dict[str, Any]) -> None:
+    def __init__(self, client: Client, message: dict[str, Any], *, stderr: int | None = None) -> None:
         self._client = client
         self.returncode: int | None = None
         pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
@@ -38,7 +38,7 @@ class Popen:
         self.stdout: io.FileIO = os.fdopen(ours_out, "rb", buffering=0)
         self.stderr: io.FileIO = os.fdopen(ours_err, "rb", buffering=0)
         try:
-            answer = client.ask(message, [theirs_in, theirs_out, theirs_err])
+            answer = client.ask(message, [theirs_in, theirs_out, theirs_err if stderr is None else stderr])
             if "not_started" in answer:
                 from mvm.supervisor.client import not_started_text
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mvm.policy.model import Policy
     from mvm.policy.presets import Discovery
     from mvm.supervisor.client import Client
+    from mvm.supervisor.request import Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,7 @@ class Sandbox:
         from mvm.terms import Limits, Seconds
 
         timeout = _more_than_0("timeout", timeout)
-        self._request = Request(
+        request = Request(
             policy=_policy_of(network),
             name=name,
             workspace=None if workspace is None else os.fspath(workspace),
@@ -98,8 +99,25 @@ class Sandbox:
             timeout=None if timeout is None else Seconds(timeout),
             backend=backend,
         )
+        self._prepare(request)
+
+    def _prepare(self, request: Request, environ: Mapping[str, str] | None = None) -> None:
+        self._request = request
+        self._environ = environ
         self._started: dict[str, Any] | None = None
         self._result: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, request: Request, environ: Mapping[str, str]) -> Self:
+        """Make one of a request that is put together already.
+
+        Args:
+            request: what is asked.
+            environ: stands for the caller's environment.
+        """
+        made = cls.__new__(cls)
+        made._prepare(request, dict(environ))  # noqa: SLF001  another way to be made
+        return made
 
     def __enter__(self) -> Self:
         """Start it."""
@@ -119,7 +137,8 @@ class Sandbox:
         if self._result is not None:
             raise self._closed()
         if self._started is None:
-            self._environ = dict(os.environ)  # says where it is found, whatever becomes of the variables
+            # Says where it is found, whatever becomes of the variables.
+            self._environ = dict(os.environ if self._environ is None else self._environ)
             self._started = HELPER.start(self._request.to_json(), self._environ)
 
     def close(self) -> dict[str, Any] | None:
@@ -161,7 +180,7 @@ class Sandbox:
 
         if self._result is not None:
             raise self._closed()
-        return Client(self.name, self._environ, run=self.run_id)
+        return Client(self.name, self._environ or {}, run=self.run_id)
 
     def describe(self) -> dict[str, Any]:
         """Say what it is, what it may reach, and what was reached and denied so far."""
@@ -226,7 +245,12 @@ class Sandbox:
         return result
 
     def popen(
-        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, workdir: str | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        workdir: str | None = None,
+        stderr: int | None = None,
     ) -> Popen:
         """Start one command, with a pipe at each of its streams.
 
@@ -234,6 +258,7 @@ class Sandbox:
             argv: the command, at least one word.
             env: variables to be set for it alone.
             workdir: where it starts, absolute.
+            stderr: a descriptor of yours that gets what it writes to stderr, or None for a pipe.
 
         Raises:
             UsageError: it can't be started, or the sandbox has ended.
@@ -247,7 +272,7 @@ class Sandbox:
             "environ": _variables(env),
             "workdir": workdir,
         }
-        return Popen(self._client(), message)
+        return Popen(self._client(), message, stderr=stderr)
 
     def set_network(self, network: object, *, expect: str | None = None) -> str:
         """Put another policy in force, all of it; flows of grants that are gone are reset within 100 ms.
@@ -306,17 +331,18 @@ def _policy_of(network: object) -> Policy:
 
     if isinstance(network, Policy):
         return network
-    from mvm.declare import policy_of_network
+    from mvm.declare.network import policy_of_network
 
-    return policy_of_network(network, _discover)
+    return policy_of_network(network, discover)
 
 
-def _discover() -> tuple[Discovery, ...]:
+def discover() -> tuple[Discovery, ...]:
+    """Ask this machine's package tools what they use; about a second."""
     from pathlib import Path
 
-    from mvm.registries.discover import discover
+    from mvm.registries import discover as registries
 
-    return discover(os.environ, Path.cwd())
+    return registries.discover(os.environ, Path.cwd())
 
 
 def _result_of(

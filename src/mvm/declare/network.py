@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mvm.errors import Finding, PolicyRefused
+from mvm.declare.taken import listed, refused, text_of, texts
+from mvm.policy.document import PolicyDocument
 from mvm.policy.grants import grant_from_json
 from mvm.policy.model import Dns, Grant
 from mvm.policy.parse import parse_dns, parse_forward, parse_resolver, static_answer
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from mvm.policy.model import Forward, Policy
     from mvm.policy.presets import Discovery
-    from mvm.terms import Protocol, Sends, Tls
+    from mvm.terms import Protocol, Seconds, Sends, Tls
 
 _SOURCE = "mvm.network"
 
@@ -44,11 +45,13 @@ class Network:
     """A program's network, as it was stated.
 
     Attributes:
+        bridged: whether its mode is `bridge`.
         egress: what may be reached.
         forwards: inbound ports.
         dns: who resolves, or None where it does not say.
     """
 
+    bridged: bool
     egress: Egress
     forwards: tuple[Forward, ...]
     dns: Dns | None
@@ -74,12 +77,15 @@ def network(
         PolicyRefused: the mode is none of both, or it is `none` and something is opened.
     """
     if mode not in {"none", "bridge"}:
-        raise _refused("unknown-mode", ".network.mode", f"{mode!r} is no mode", 'write "none" or "bridge"')
+        raise refused(
+            "unknown-mode", ".network.mode", f"{mode!r} is no mode", 'write "none" or "bridge"', _SOURCE
+        )
     if mode == "none" and (egress is not None or ports):
         message = "the mode is `none`, yet something is opened"
-        raise _refused("mode-none-with-egress", ".network.mode", message, 'write mode="bridge"')
-    forwards = tuple(parse_forward(text, path=".network.ports", source=_SOURCE) for text in ports or ())
-    return Network(egress=egress or Egress(), forwards=forwards, dns=dns)
+        raise refused("mode-none-with-egress", ".network.mode", message, 'write mode="bridge"', _SOURCE)
+    stated = () if ports is None else texts(ports, ".network.ports")
+    forwards = tuple(parse_forward(text, path=".network.ports", source=_SOURCE) for text in stated)
+    return Network(bridged=mode == "bridge", egress=egress or Egress(), forwards=forwards, dns=dns)
 
 
 def egress(grants: Sequence[object]) -> Egress:
@@ -88,13 +94,12 @@ def egress(grants: Sequence[object]) -> Egress:
     Raises:
         PolicyRefused: it is no list of such.
     """
-    stated = tuple(grant for grant in grants if isinstance(grant, Grant))
-    if len(stated) < len(grants):
-        message, hint = (
-            "`egress` takes a list of grants",
-            'write mvm.egress([mvm.host_port("api.example.com", 443)])',
-        )
-        raise _refused("wrong-type", ".network.egress", message, hint)
+    example = 'mvm.egress([mvm.host_port("api.example.com", 443)])'
+    items = listed(grants, ".network.egress", example)
+    stated = tuple(grant for grant in items if isinstance(grant, Grant))
+    if len(stated) < len(items):
+        message = "`egress` takes a list of grants"
+        raise refused("wrong-type", ".network.egress", message, f"write {example}", _SOURCE)
     return Egress(grants=stated)
 
 
@@ -104,9 +109,9 @@ def egress_preset(name: str) -> Egress:
     Raises:
         PolicyRefused: there is no such preset.
     """
-    if name not in set(Preset):
+    if name not in list(Preset):
         hint = f"write one of {', '.join(Preset)}"
-        raise _refused("unknown-preset", ".network.egress", f"{name!r} is no preset", hint)
+        raise refused("unknown-preset", ".network.egress", f"{name!r} is no preset", hint, _SOURCE)
     return Egress(preset=Preset(name))
 
 
@@ -196,7 +201,8 @@ def dns_resolver(host: str, port: int = 53) -> Dns:
     Raises:
         PolicyRefused: it is no address, or no port.
     """
-    text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    named = text_of(host, ".network.dns")
+    text = f"[{named}]:{port}" if ":" in named else f"{named}:{port}"
     server = parse_resolver(text, path=".network.dns", source=_SOURCE)
     return Dns(mode=DnsMode.RESOLVER, resolver=server)
 
@@ -210,12 +216,43 @@ def dns_static(answers: Mapping[str, str | Sequence[str]]) -> Dns:
     Raises:
         PolicyRefused: one is no name, or no address.
     """
+    if not isinstance(answers, dict):
+        message = f"a {type(answers).__name__} is no dictionary"
+        hint = 'write mvm.dns_static({"db.example.com": "192.0.2.7"})'
+        raise refused("wrong-type", ".network.dns.static", message, hint, _SOURCE)
     pairs = [
-        static_answer(name, address, path=f".network.dns.static.{name}", source=_SOURCE)
+        static_answer(
+            text_of(name, ".network.dns.static"), address, path=f".network.dns.static.{name}", source=_SOURCE
+        )
         for name, found in answers.items()
-        for address in ([found] if isinstance(found, str) else found)
+        for address in texts([found] if isinstance(found, str) else found, f".network.dns.static.{name}")
     ]
     return with_static(dns_none(), pairs)
+
+
+def document_of(stated: object, *, path: str, ttl: Seconds | None = None) -> PolicyDocument:
+    """Give a stated network as what a policy file says.
+
+    Args:
+        stated: what `network` gave.
+        path: who states it, for people.
+        ttl: the life time of the sandbox that it is for, or None.
+
+    Raises:
+        PolicyRefused: it is no such value.
+    """
+    if not isinstance(stated, Network):
+        message = f"`network` is a {type(stated).__name__}, not what mvm.network(...) gives"
+        raise refused("wrong-type", ".network", message, 'write network=mvm.network(mode="none")', _SOURCE)
+    return PolicyDocument(
+        path=path,
+        bridged=stated.bridged,
+        dns=stated.dns,
+        preset=stated.egress.preset,
+        grants=stated.egress.grants,
+        forwards=stated.forwards,
+        ttl=ttl,
+    )
 
 
 def policy_of_network(stated: object, discover: Callable[[], Sequence[Discovery]]) -> Policy:
@@ -230,21 +267,15 @@ def policy_of_network(stated: object, discover: Callable[[], Sequence[Discovery]
     """
     from mvm.policy.presets import expand
 
-    if not isinstance(stated, Network):
-        message = f"`network` is a {type(stated).__name__}, not what mvm.network(...) gives"
-        raise _refused("wrong-type", ".network", message, 'write network=mvm.network(mode="none")')
-    preset = stated.egress.preset
+    document = document_of(stated, path=_SOURCE)
+    preset = document.preset
     found = discover() if preset in {Preset.REGISTRIES, Preset.DEV} else ()
     policy, _ = policy_of(
-        grants=(*stated.egress.grants, *expand(preset, found)),
-        dns=stated.dns,
+        grants=(*document.grants, *expand(preset, found)),
+        dns=document.dns,
         preset=preset,
         unrestricted=preset is Preset.UNRESTRICTED,
-        forwards=stated.forwards,
+        forwards=document.forwards,
         ttl=None,
     )
     return policy
-
-
-def _refused(code: str, path: str, message: str, hint: str) -> PolicyRefused:
-    return PolicyRefused([Finding(code=code, path=path, message=message, hint=hint, source=_SOURCE)])
