@@ -52,6 +52,7 @@ NUMBERS = {
 _COLUMN = ("x86_64", "aarch64").index(platform.machine())
 _MOST_LAYERS = 64
 _PATIENCE_S = 5.0
+_MOST_TEXT = 1 << 14
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -190,9 +191,9 @@ def _open_now() -> set[int]:
 
 
 def read(path: str) -> str:
-    """Read a file."""
+    """Read a file, not too much of it, without the NUL bytes at its ends."""
     with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read() or "empty"
+        return file.read().strip("\0")[:_MOST_TEXT] or "empty"
 
 
 def write(path: str, text: str = "x", flags: int = os.O_WRONLY) -> None:
@@ -268,6 +269,22 @@ def tcp(host: str, port: int) -> None:
     socket.create_connection((host, port), _PATIENCE_S).close()
 
 
+def own_tcp(port: int) -> None:
+    """Make a server at a port, and connect to it."""
+    with socket.create_server(("127.0.0.1", port)):
+        tcp("127.0.0.1", port)
+
+
+def queues(key: int) -> str:
+    """Look for System V shared memory, a queue and a semaphore that somebody has made."""
+    looks = (("shmget", key, 1, 0), ("msgget", key, 0), ("semget", key, 1, 0))
+    return " ".join(_result(getattr(_libc, name)(*words)) for name, *words in looks)
+
+
+def _result(result: int) -> str:
+    return "ok" if result >= 0 else errno.errorcode[ctypes.get_errno()]
+
+
 def option(level: int, name: int, value: str, family: int = socket.AF_INET) -> None:
     """Set an option of a datagram socket; the value in hexadecimal."""
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
@@ -313,8 +330,8 @@ ACTS: dict[str, Callable[..., object]] = {
     act.__name__: act
     for act in (
         by_handle, call, clone, descriptors, do, enter, find, interface, layers, listen, look_into,
-        make, names, option, own_unix, owner, processes, read, reopened, route, status, tcp, trace,
-        type_in, unix, write,
+        make, names, option, own_tcp, own_unix, owner, processes, queues, read, reopened, route,
+        status, tcp, trace, type_in, unix, write,
     )
 }  # fmt: skip
 

@@ -39,10 +39,14 @@ class Confined:
         inside: where.
         mvmctl: the command line it was started with.
         shown: a directory of the host that is seen at /shown, read-only.
+
+    Attributes:
+        reasons: for which of them acts may be denied and recorded; none are by themselves.
     """
 
     def __init__(self, inside: Inside, mvmctl: Mvmctl, shown: Path) -> None:
         self.inside, self.mvmctl, self.shown = inside, mvmctl, shown
+        self.reasons: set[str] = set()
 
     def tries(self, *acts: Sequence[object]) -> list[str]:
         """What comes of acts, of which nothing may arrive outside."""

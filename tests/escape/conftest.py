@@ -95,9 +95,10 @@ def confined(
         with Inside(
             mvmctl, internet, ("--network-allow", f"{GRANTED}:443", "-v", f"{shown}:/shown:ro")
         ) as inside:
-            yield Confined(inside, mvmctl, shown)
+            made = Confined(inside, mvmctl, shown)
+            yield made
             said = inside.allowed("tls", at=internet.host("api"), host=GRANTED, name=GRANTED)
             assert said.outcome == "answered"
-        inside.expect()
+        assert {denial["reason"] for denial in inside.result["denials"]} == made.reasons
     finally:
         mvmctl.close()

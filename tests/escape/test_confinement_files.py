@@ -116,7 +116,7 @@ MACHINES = (
 @pytest.mark.parametrize("path", MACHINES)
 @pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDWR | os.O_CREAT])
 def test_no_device_or_switch_of_the_machine_is_there(confined: Confined, path: str, flags: int) -> None:
-    """47: of /dev a few harmless files, of /sys the processors, and none of those takes a word or a new file."""
+    """47: of /dev a few harmless files, of /sys the processors; none takes a word or a new file."""
     confined.refused("write", path, "1", flags, by=CLOSED | ABSENT, beside=[("write", "/dev/null", "1")])
 
 
