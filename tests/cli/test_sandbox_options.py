@@ -52,11 +52,6 @@ def grants(said: Said) -> list[str]:
         (["run", "--image", "oci:alpine", "--", "true"], 69, "oci:alpine"),
         (["run", "--flake", ".", "--", "true"], 69, "flake"),
         (["run", "--profile", "browser", "--", "true"], 69, "browser"),
-        (
-            ["run", "--capability", "web_fetch", "--capabilities", "tools.json", "--", "true"],
-            69,
-            "capability",
-        ),
     ],
     ids=lambda value: " ".join(value[1:-2]) if isinstance(value, list) else None,
 )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import namespaces
+from tests.support.disk import fill, small_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,25 +34,15 @@ _TALK = (
 @pytest.fixture
 def small(mvmctl: Mvmctl) -> Iterator[Path]:
     """The state directory on a file system of 256 KiB."""
-    namespaces.mount("none", str(mvmctl.state), "tmpfs", 0, f"size=256k,mode=700,uid={os.getuid()}")
-    yield mvmctl.state
-    namespaces.unmount(str(mvmctl.state))
-
-
-def _fill(directory: Path) -> Path:
-    """Leave no room; returns the file that takes it."""
-    filling = directory / "full"
-    with filling.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while file.write(bytes(4096)):
-            continue
-    return filling
+    with small_disk(mvmctl.state) as made:
+        yield made
 
 
 def test_a_state_directory_that_cannot_be_written_starts_nothing(
     mvmctl: Mvmctl, small: Path, leftovers: Leftovers
 ) -> None:
     """Exit 74, nothing ran, nothing is left; the same command with room for its record runs."""
-    filling = _fill(small)
+    filling = fill(small)
     ended = mvmctl("run", "--", "echo", "ran").expect(74)
     assert ended.stdout == ""
     leftovers.expect_none()
@@ -71,7 +59,7 @@ def test_a_record_that_cannot_go_on_opens_nothing_more(
         "run", "--network-allow", "echo.example.test:7", "--", "/usr/bin/python3", "-c", _TALK
     )
     running.until("b'x'")
-    _fill(small)
+    fill(small)
     running.send(b"\n")
     running.finish().expect(74)
     # What is left of the last page of the log has room for a few lines more; then there is nothing.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import pytest
@@ -24,18 +25,7 @@ if TYPE_CHECKING:
 
     from mvm.policy.model import Policy
 
-PAGE = """{
-"tool": "web_fetch",
-"network": {
-"mode": "bridge",
-"allow": [
-{
-"host": "api.openai.com",
-"port": 443
-}
-]
-}
-}"""
+PAGE = (Path(__file__).parents[1] / "vectors/page_capability.json").read_text("utf-8")
 RUN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
 
