@@ -5,7 +5,6 @@ Owns the layout and the object `mvm.plan/1`. Nothing is started.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from mvm.cli.policy_options import working_directory
@@ -28,7 +27,7 @@ def print_dry_run(wanted: Wanted, *, as_json: bool) -> None:
     """
     from mvm.supervisor.prepare import dry_run
 
-    steps = dry_run(wanted.request, os.environ, working_directory())
+    steps = dry_run(wanted.request, wanted.environ, working_directory())
     if as_json:
         print_json(to_json(wanted, steps))
         return

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mvm.policy.capability import Capability
+    from mvm.policy.document import PolicyDocument
     from mvm.policy.presets import Discovery
     from mvm.policy.resolve import Document, Resolved
 
@@ -76,6 +77,7 @@ def resolve_policy(
     ports: Sequence[str] = (),
     ttl: str | None = None,
     tool: Capability | None = None,
+    stated: PolicyDocument | None = None,
     looks: bool = True,
 ) -> tuple[Resolved, str | None]:
     """Make the policy that the words ask for.
@@ -85,6 +87,7 @@ def resolve_policy(
         ports: each `--port`.
         ttl: of `--ttl`, or None.
         tool: the tool whose grants are added, or None.
+        stated: what an app declares, which stands in place of a policy file, or None.
         looks: whether a policy file that is not named is looked for.
 
     Returns:
@@ -96,11 +99,13 @@ def resolve_policy(
     """
     from mvm.policy.resolve import Asked, resolve
 
-    path = find_policy_file() if looks and words["policy"] is None else words["policy"]
+    path = words["policy"]
+    if path is None and stated is None and looks:
+        path = find_policy_file()
     asked = Asked(
         preset=words["network_preset"],
         allow=words["network_allow"],
-        document=None if path is None else read_document(path),
+        document=stated if path is None else read_document(path),
         dns=words["dns"],
         dns_static=words["dns_static"],
         ports=tuple(ports),

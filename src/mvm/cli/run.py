@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
@@ -49,7 +48,7 @@ def command(argv: tuple[str, ...], *, capture: bool, **words: Unpack[SandboxWord
 
 
 def _run(argv: tuple[str, ...], *, capture: bool, words: SandboxWords) -> int:
-    if not argv and not words["dry_run"]:
+    if not argv and words["app"] is None and not words["dry_run"]:
         raise UsageError(
             "there is no command to run", hint="mvmctl run [OPTIONS] -- CMD, or mvmctl up without one"
         )
@@ -75,7 +74,7 @@ def _start(wanted: Wanted, *, capture: bool, as_json: bool) -> int:
         from mvm.cli.printing import err
 
         err(f"mvmctl: policy from {wanted.found}")
-    ended = run(wanted.request, os.environ, working_directory(), streams)
+    ended = run(wanted.request, wanted.environ, working_directory(), streams)
     if as_json:
         from mvm.cli.printing import print_json
 

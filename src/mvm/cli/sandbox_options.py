@@ -5,6 +5,7 @@ Owns their spelling. What can be done with them is decided in `supervisor.prepar
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, NotRequired, TypeVar
 
 import click
@@ -14,9 +15,10 @@ from mvm.errors import BackendUnavailable, PolicyRefused, UsageError
 from mvm.terms import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
+    from mvm.cli.app import App
     from mvm.policy.resolve import Resolved
     from mvm.supervisor.request import Request
 
@@ -44,6 +46,7 @@ class SandboxWords(PolicyWords):
     ttl: str | None
     on_denied: str
     profile: str | None
+    app: str | None
     capability: str | None
     capabilities: str | None
     as_json: bool
@@ -58,10 +61,15 @@ class Wanted:
         request: for the supervisor.
         resolved: the policy in it, with the source of each part.
         found: the policy file that was found unasked, or None.
+        app: what a file declares, or None.
+        environ: what stands for the caller's environment.
     """
 
-    def __init__(self, request: Request, resolved: Resolved, found: str | None) -> None:
-        self.request, self.resolved, self.found = request, resolved, found
+    def __init__(self, request: Request, resolved: Resolved, found: str | None, app: App | None) -> None:
+        self.request, self.resolved, self.found, self.app = request, resolved, found, app
+        self.environ: Mapping[str, str] = os.environ
+        if app is not None:
+            self.request, self.environ = app.onto(request), app.surroundings
 
 
 _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
@@ -96,7 +104,7 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
         "--volume",
         multiple=True,
         metavar="SRC:DST[:ro|rw]",
-        help="Show a file or directory inside, read-only unless rw. May be repeated.",
+        help="Show a file or directory inside, writable unless ro. May be repeated.",
     ),
     click.option(
         "--workspace", metavar="DIR", help="A directory that is writable inside, and where it starts."
@@ -122,6 +130,11 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
         default="report",
         show_default=True,
         help="What a denial does: report goes on, fail ends it with status 77.",
+    ),
+    click.option(
+        "--app",
+        metavar="FILE[:NAME]",
+        help="The sandbox that a Python file declares with @mvm.app; the file is read, not imported.",
     ),
     click.option("--profile", type=click.Choice(("browser",)), help="A set of stricter rules."),
     click.option(
@@ -167,11 +180,13 @@ def want(words: SandboxWords, argv: tuple[str, ...]) -> Wanted:
     timeout = _read("--timeout", words["timeout"], parse_duration)
     use = decide_use(words["capability"], words["capabilities"], recorded=not words["dry_run"])
     tool = None if use is None else use.capability
+    app = _app(words, argv)
     resolved, found = resolve_policy(
         _policy_words(words),
         ports=words["port"],
         ttl=words["ttl"],
         tool=tool,
+        stated=None if app is None else app.declared.policy,
         looks=not words.get("alone", False),
     )
     request = Request(
@@ -191,7 +206,17 @@ def want(words: SandboxWords, argv: tuple[str, ...]) -> Wanted:
         stop_on_denial=words["on_denied"] == "fail",
         decided=() if use is None else use.decided,
     )
-    return Wanted(request, resolved, found)
+    return Wanted(request, resolved, found, app)
+
+
+def _app(words: SandboxWords, argv: tuple[str, ...]) -> App | None:
+    from mvm.cli.app import open_app
+
+    if words["app"] is None:
+        return None
+    if words["policy"] is not None:
+        raise UsageError("--app and --policy both say what is granted", hint="leave one of them out")
+    return open_app(words["app"], argv, os.environ)
 
 
 def _refuse_absent(words: SandboxWords) -> None:

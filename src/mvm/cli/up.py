@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
@@ -48,6 +47,8 @@ def command(argv: tuple[str, ...], *, detach: bool, **words: Unpack[SandboxWords
 
 def _up(argv: tuple[str, ...], *, detach: bool, words: SandboxWords) -> int:
     wanted = want(words, argv)
+    if wanted.app is not None and wanted.request.name is None:
+        wanted.request = wanted.request._replace(name=wanted.app.declared.name)
     if words["dry_run"]:
         from mvm.cli.dry_run import print_dry_run
 
@@ -66,7 +67,7 @@ def _detach(wanted: Wanted, *, as_json: bool) -> int:
 
     for finding in wanted.request.warnings:
         err(f"mvmctl: warning: {finding.message}")
-    started = start_detached(wanted.request, os.environ, working_directory())
+    started = start_detached(wanted.request, wanted.environ, working_directory())
     if as_json:
         from mvm.cli.printing import print_json
 
@@ -81,7 +82,7 @@ def _stay(wanted: Wanted, *, as_json: bool) -> int:
     from mvm.supervisor.run import Streams, run
 
     streams = Streams("stderr", "inherit") if as_json else Streams()
-    ended = run(wanted.request, os.environ, working_directory(), streams)
+    ended = run(wanted.request, wanted.environ, working_directory(), streams)
     if as_json:
         from mvm.cli.printing import print_json
 

@@ -96,6 +96,7 @@ VERBS: Mapping[str, Verb | Family] = {
     "network": NETWORK,
     "capability": CAPABILITY,
     "audit": AUDIT,
+    "compile": Verb("mvm.cli.compile", "Print what a Python file declares, without importing it."),
     "doctor": Verb("mvm.cli.doctor", "Say what this machine can enforce, and how to get what is missing."),
     "completion": Verb("mvm.cli.completion", "Print the completion script of a shell."),
 }
