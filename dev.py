@@ -28,7 +28,7 @@ usage: python3 dev.py COMMAND
   test [ARGS]     every test; ARGS go to pytest (python3 dev.py test tests/policy -x)
   check           format, lint, types, import rules, guard and pure tests; quick, without root
   setup           make .venv, or say that it is there
-  reference       write docs/reference from the help of every command
+  reference       write docs/reference and schema/ from what the program says of itself
   lock [ARGS]     pin the newest releases in requirements/ anew; ARGS go to uv (--upgrade)
 """
 
@@ -187,7 +187,7 @@ def check(_: list[str]) -> int:
 
 
 def reference(_: list[str]) -> int:
-    """Write `docs/reference/mvmctl.md`."""
+    """Write the help of every command, the findings and the schemas: whatever is made from the program."""
     make_environment("dev")
     _become("-m", "tests.docs.reference")
 

@@ -5,6 +5,8 @@ $ mvmctl run …       `…` alone on a line is any number of lines, inside a li
 …                    `[6]` at the end is its exit status
 [6]
 ```
+
+A block with ```LANGUAGE file=NAME is a file that stands where the examples below it on its page are run.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from tests.support.source import ROOT
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_BLOCK = re.compile(r"^```(console|python) runs\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_BLOCK = re.compile(r"^```(?:(console|python) runs|\w+ file=([\w.-]+))\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _STATUS = re.compile(r"\[(\d+)\]")
 
 
@@ -30,6 +32,7 @@ class Example(NamedTuple):
         text: the command without its prompt, or the program.
         prints: what it prints, with the wildcards.
         status: how it ends.
+        files: by name, what stands beside it.
     """
 
     place: str
@@ -37,28 +40,36 @@ class Example(NamedTuple):
     text: str
     prints: tuple[str, ...]
     status: int
+    files: dict[str, str]
 
 
 def examples() -> Iterator[Example]:
     """All of them, in the order of the pages."""
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
-        text = page.read_text("utf-8")
-        for block in _BLOCK.finditer(text):
-            line = text.count("\n", 0, block.start()) + 2
-            place = f"{page.relative_to(ROOT)}:{line}"
-            if block[1] == "python":
-                yield Example(place, "python", block[2], (), 0)
-            else:
-                yield from _commands(str(page.relative_to(ROOT)), line, block[2])
+        yield from examples_of(page.read_text("utf-8"), str(page.relative_to(ROOT)))
 
 
-def _commands(page: str, line: int, text: str) -> Iterator[Example]:
+def examples_of(text: str, page: str) -> Iterator[Example]:
+    """Those of one page."""
+    files: dict[str, str] = {}
+    for block in _BLOCK.finditer(text):
+        line = text.count("\n", 0, block.start()) + 2
+        language, name, inside = block.groups()
+        if name is not None:
+            files = {**files, name: inside}
+        elif language == "python":
+            yield Example(f"{page}:{line}", "python", inside, (), 0, files)
+        else:
+            yield from _commands(page, line, inside, files)
+
+
+def _commands(page: str, line: int, text: str, files: dict[str, str]) -> Iterator[Example]:
     for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         place, line = f"{page}:{line}", line + part.count("\n")
         command, *below = part.rstrip("\n").split("\n")
         status = _STATUS.fullmatch(below[-1]) if below else None
         prints = below[:-1] if status else below
-        yield Example(place, "console", command, tuple(prints), int(status[1]) if status else 0)
+        yield Example(place, "console", command, tuple(prints), int(status[1]) if status else 0, files)
 
 
 def pattern(prints: tuple[str, ...]) -> str:

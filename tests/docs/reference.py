@@ -1,21 +1,29 @@
-"""`docs/reference/mvmctl.md`: the help of every command, as the program prints it.
+"""What is written by the program about itself: the help of every command, the findings, the schemas.
 
-Owns the page. Run as a program (`python3 dev.py reference`) it writes the page; the test beside it compares.
+Owns which files: `docs/reference/mvmctl.md`, the table in `docs/reference/policy.md`, and those in `schema/`.
+Run as a program (`python3 dev.py reference`) it writes them; the test beside it compares.
 """
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import click
 
 from mvm.cli.verbs import program
+from mvm.policy.schema import schema_documents
+from tests.docs.findings import write_table
 from tests.support.source import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PAGE = ROOT / "docs" / "reference" / "mvmctl.md"
+POLICY_PAGE = ROOT / "docs" / "reference" / "policy.md"
+SCHEMAS = ROOT / "schema"
+_TABLE = ("<!-- the table is written by `python3 dev.py reference` -->\n\n", "\n<!-- to here -->\n")
 _WIDTH = 100
 _HEAD = """\
 # mvmctl
@@ -47,6 +55,24 @@ def write_page() -> str:
     return "\n".join(parts)
 
 
+def write_policy_page() -> str:
+    """The page on the policy language as it stands, with its table of findings made anew."""
+    before, begins, rest = POLICY_PAGE.read_text("utf-8").partition(_TABLE[0])
+    _, ends, after = rest.partition(_TABLE[1])
+    assert begins, "the page has no place for the table"
+    assert ends, "the table has no end"
+    return f"{before}{begins}{write_table()}{ends}{after}"
+
+
+def write_files() -> dict[Path, str]:
+    """The text of every file that is written from the program."""
+    schemas = {
+        SCHEMAS / name: json.dumps(schema, indent=2) + "\n" for name, schema in schema_documents().items()
+    }
+    return {PAGE: write_page(), POLICY_PAGE: write_policy_page(), **schemas}
+
+
 if __name__ == "__main__":
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    PAGE.write_text(write_page(), "utf-8")
+    for path, text in write_files().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")

@@ -50,10 +50,12 @@ def test_there_are_examples_of_both_kinds() -> None:
 @pytest.mark.parametrize("example", _EXAMPLES, ids=lambda example: example.place)
 def test_an_example_runs_as_it_stands(example: Example, mvmctl: Mvmctl, tmp_path: Path) -> None:
     """What it prints, and how it ends, is what the page says."""
+    for name, text in example.files.items():
+        (tmp_path / name).write_text(text, "utf-8")
     if example.language == "python":
         environ = {**os.environ, **mvmctl.environment()}
         words = [sys.executable, "-c", example.text]
-        ran = subprocess.run(words, env=environ, capture_output=True, timeout=60, check=False)
+        ran = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, timeout=60, check=False)
         assert ran.returncode == 0, ran.stderr.decode()
         return
     words = shlex.split(example.text, comments=True)

@@ -22,6 +22,7 @@ _ANNOTATIONS = frozenset(
     (
         "$schema",
         "$id",
+        "id",
         "$comment",
         "title",
         "description",
@@ -29,7 +30,6 @@ _ANNOTATIONS = frozenset(
         "examples",
         "definitions",
         "$defs",
-        "format",
     )
 )
 
@@ -54,6 +54,8 @@ def _errors(schema: Any, value: Any, root: dict[str, Any], at: str) -> list[str]
 def _is(kind: str, value: object) -> bool:
     if isinstance(value, bool):
         return kind == "boolean"
+    if kind == "integer" and isinstance(value, float):
+        return value.is_integer()  # to JSON Schema 443.0 is a whole number
     return isinstance(value, _TYPES[kind])
 
 
@@ -128,6 +130,25 @@ def _if(wanted: Any, value: Any, root: Any, at: str, schema: Any) -> list[str]: 
     return _errors(schema.get(branch, True), value, root, at)
 
 
+def _pattern(wanted: str, value: Any, _: Any, at: str, __: Any) -> list[str]:  # noqa: ANN401
+    # In ECMA 262 `$` is the end; Python's stands before a last line feed too.
+    pattern = re.sub(r"(?<!\\)\$", r"\\Z", wanted)
+    return _said(not isinstance(value, str) or re.search(pattern, value) is not None, at, "pattern")
+
+
+_RFC_3986 = r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})*"
+_FORMATS = {
+    "uri": rf"[A-Za-z][A-Za-z0-9+.-]*:{_RFC_3986}",
+    "uri-reference": _RFC_3986,
+    "date-time": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)",
+}
+
+
+def _format(wanted: str, value: Any, _: Any, at: str, __: Any) -> list[str]:  # noqa: ANN401
+    is_right = not isinstance(value, str) or re.fullmatch(_FORMATS[wanted], value) is not None
+    return _said(is_right, at, "format")
+
+
 def _of_number(keyword: str) -> Any:  # noqa: ANN401
     def judge(wanted: Any, value: Any, _: Any, at: str, __: Any) -> list[str]:  # noqa: ANN401
         if not _is("number", value):
@@ -166,9 +187,8 @@ _KEYWORDS: dict[str, Any] = {
     "then": lambda *_: [],
     "else": lambda *_: [],
     "not": lambda wanted, value, root, at, _: _said(bool(_errors(wanted, value, root, at)), at, "not"),
-    "pattern": lambda wanted, value, _, at, __: _said(
-        not isinstance(value, str) or re.search(wanted, value) is not None, at, "pattern"
-    ),
+    "pattern": _pattern,
+    "format": _format,
     "minimum": _of_number("minimum"),
     "maximum": _of_number("maximum"),
     "minLength": _of_length("minLength", "string", True),

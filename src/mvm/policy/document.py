@@ -54,7 +54,9 @@ NETWORK_KEYS = ("mode", "dns", "preset", "allow", "ports", "ttl")
 DNS_KEYS = ("mode", "resolver", "static")
 
 
-class _Mode(StrEnum):
+class Mode(StrEnum):
+    """Whether anything is opened at all."""
+
     NONE = "none"
     BRIDGE = "bridge"
 
@@ -150,7 +152,7 @@ def _no_document(error: Exception, kind: str, path: str) -> PolicyRefused:
 def document_to_json(document: PolicyDocument) -> dict[str, object]:
     """Give what a policy file says, which `read_policy` reads back as the same; presets stay words."""
     network: dict[str, object] = {
-        "mode": str(_Mode.BRIDGE if document.bridged else _Mode.NONE),
+        "mode": str(Mode.BRIDGE if document.bridged else Mode.NONE),
         "preset": str(document.preset),
         "allow": [grant_to_json(grant) for grant in document.grants],
         "ports": [format_forward(forward) for forward in document.forwards],
@@ -246,26 +248,24 @@ class _Reader:
 
     def _network(self, value: object, place: Place) -> PolicyDocument:
         members = self._object(value, place, "`network`", NETWORK_KEYS)
-        mode = self._read(members, "mode", place, self._mode, _Mode.NONE)
+        mode = self._read(members, "mode", place, self._mode, Mode.NONE)
         preset = self._read(members, "preset", place, self._preset, Preset.NONE)
         document = PolicyDocument(
             path=self._path,
-            bridged=mode is _Mode.BRIDGE,
+            bridged=mode is Mode.BRIDGE,
             dns=self._read(members, "dns", place, self.dns, None),
             preset=preset,
             grants=self._read(members, "allow", place, self._grants, ()),
             forwards=self._read(members, "ports", place, self._forwards, ()),
             ttl=self._read(members, "ttl", place, self._ttl, None),
         )
-        if mode is _Mode.NONE and (
-            document.grants or document.forwards or document.preset is not Preset.NONE
-        ):
+        if mode is Mode.NONE and (document.grants or document.forwards or document.preset is not Preset.NONE):
             message = "the mode is `none` (as it is where none is stated), yet something is opened"
             self._found(place.at("mode"), "mode-none-with-egress", message, 'write `mode = "bridge"`')
         return document
 
-    def _mode(self, value: object, place: Place) -> _Mode:
-        return word(_Mode, value, place, "unknown-mode")
+    def _mode(self, value: object, place: Place) -> Mode:
+        return word(Mode, value, place, "unknown-mode")
 
     def _preset(self, value: object, place: Place) -> Preset:
         return word(Preset, value, place, "unknown-preset")

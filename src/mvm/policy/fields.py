@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 W = TypeVar("W", bound=StrEnum)
 
-_DEEPEST = 8
+DEEPEST = 8
 _TLS_PORT = 443
 
 
@@ -226,8 +226,8 @@ def _depth(value: object, place: Place) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int):
         hint = "write how many labels below the name are meant: 1"
         raise place.refused("wrong-type", f"`subdomains` is a whole number, not {kind_of(value)}", hint)
-    if not 1 <= value <= _DEEPEST:
-        message = f"`subdomains` is not from 1 to {_DEEPEST}"
+    if not 1 <= value <= DEEPEST:
+        message = f"`subdomains` is not from 1 to {DEEPEST}"
         raise place.refused("subdomains-out-of-range", message, "write 1 for names right below")
     return value
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from mvm.policy.hosts import Place, shown
 from mvm.terms import Bytes, Seconds
 
-_TIME_UNITS = {"d": (4, 86_400_000), "h": (3, 3_600_000), "m": (2, 60_000), "s": (1, 1000), "ms": (0, 1)}
-_MOST_DIGITS = 13  # of the longest time in milliseconds
+TIME_UNITS = {"d": (4, 86_400_000), "h": (3, 3_600_000), "m": (2, 60_000), "s": (1, 1000), "ms": (0, 1)}
+MOST_DIGITS = 13  # of the longest time in milliseconds
 _DURATION_HINT = "write numbers with d, h, m, s or ms, the largest first: 500ms, 90s, 10m, 1h30m, 7d"
 _LONGEST = 36_500 * 86_400_000  # a hundred years: more is a mistake
 
-_SIZE_UNITS = {
+SIZE_UNITS = {
     "": 1,
     "B": 1,
     "kB": 10**3,
@@ -50,13 +50,13 @@ def parse_duration(text: str, *, path: str, source: str = "") -> Seconds:
         PolicyRefused: it is none, is zero, or is too long.
     """
     place = Place(path, source)
-    total, rest, smallest = 0, text, len(_TIME_UNITS)
+    total, rest, smallest = 0, text, len(TIME_UNITS)
     while rest:
         follows = rest.lstrip("0123456789")
         digits = rest[: len(rest) - len(follows)]
         rest = follows.lstrip("dhms")
-        rank, worth = _TIME_UNITS.get(follows[: len(follows) - len(rest)], (smallest, 0))
-        if not 0 < len(digits) <= _MOST_DIGITS or rank >= smallest:
+        rank, worth = TIME_UNITS.get(follows[: len(follows) - len(rest)], (smallest, 0))
+        if not 0 < len(digits) <= MOST_DIGITS or rank >= smallest:
             break
         total, smallest = total + int(digits) * worth, rank
     else:
@@ -75,7 +75,7 @@ def format_duration(seconds: Seconds) -> str:
         seconds: whole milliseconds, as `parse_duration` gives them.
     """
     rest, text = round(seconds * 1000), ""
-    for unit, (_, worth) in _TIME_UNITS.items():
+    for unit, (_, worth) in TIME_UNITS.items():
         count, rest = divmod(rest, worth)
         if count:
             text += f"{count}{unit}"
@@ -99,11 +99,11 @@ def parse_size(text: str, *, path: str, source: str = "") -> Bytes:
     place = Place(path, source)
     unit = text.lstrip("0123456789")
     digits = text[: len(text) - len(unit)]
-    if not digits or unit not in _SIZE_UNITS:
+    if not digits or unit not in SIZE_UNITS:
         raise place.refused("bad-size", f"{shown(text)} is no number of bytes", _SIZE_HINT)
     if len(digits) > len(str(LARGEST_SIZE)):
         raise place.refused("size-out-of-range", f"{shown(text)} is too many bytes", _SIZE_HINT)
-    return bytes_of(int(digits) * _SIZE_UNITS[unit], path=path, source=source)
+    return bytes_of(int(digits) * SIZE_UNITS[unit], path=path, source=source)
 
 
 def bytes_of(count: int, *, path: str, source: str = "") -> Bytes:
@@ -126,5 +126,5 @@ def bytes_of(count: int, *, path: str, source: str = "") -> Bytes:
 
 def format_size(count: Bytes) -> str:
     """Write a number of bytes in the shortest way that `parse_size` gives back: `10000000` is `10MB`."""
-    spellings = [f"{count // worth}{unit}" for unit, worth in _SIZE_UNITS.items() if count % worth == 0]
+    spellings = [f"{count // worth}{unit}" for unit, worth in SIZE_UNITS.items() if count % worth == 0]
     return min(spellings, key=len)
