@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import sys
 from types import ModuleType
 
 from hypothesis import strategies as st
@@ -16,7 +14,6 @@ from tests.policy.strategies import policies
 _words = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)
 _names = st.from_regex(r"\A[a-z]([a-z0-9-]{0,8}[a-z0-9])?\Z")
 _variables = st.from_regex(r"\A[A-Z][A-Z0-9_]{0,6}\Z")
-_numbers = itertools.count()
 
 
 @st.composite
@@ -75,12 +72,9 @@ def programs(draw: st.DrawFn) -> str:
 
 def imported(text: str) -> dict[str, object] | PolicyRefused:
     """Give what importing a file with that text declares, or how it is refused."""
-    module = ModuleType(f"declaring_{next(_numbers)}")
-    sys.modules[module.__name__] = module
+    module = ModuleType("declaring")
     try:
-        exec(compile(text, f"{module.__name__}.py", "exec"), module.__dict__)  # noqa: S102  a module's text
+        exec(compile(text, "declaring.py", "exec"), module.__dict__)  # noqa: S102  a module's text
         return program_of(module).to_json()
     except PolicyRefused as refusal:
         return refusal
-    finally:
-        del sys.modules[module.__name__]

@@ -1,7 +1,7 @@
 """What the modules that were imported have declared: the decorators, and the program of each module.
 
-Owns that table, one entry a module; whoever imports a module gets the program that `mvm.compile` reads from
-its text. Must never start anything: `mvm.func` has its own place, `mvm.sandbox.function`.
+Owns where that is kept: with the module itself. Whoever imports a module gets the program that `mvm.compile`
+reads from its text. Must never start anything: `mvm.func` has its own place, `mvm.sandbox.function`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,22 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="FunctionType")
 
-_programs: dict[str, Program] = {}
-_places: dict[tuple[str, str, str], tuple[str, int]] = {}
-"""By module, kind and name: file and line of the function, by which a module that runs again is known."""
+_KEY = "__mvm_program__"
+
+
+class _Declared:
+    """What one module has declared so far; it lies among the module's own names, and goes with them."""
+
+    def __init__(self) -> None:
+        self.program = EMPTY
+        self.places: dict[tuple[str, str], tuple[str, int]] = {}
+        """By kind and name: file and line of the function, by which a module that runs again is known."""
+
+
+def _of(names: dict[str, Any]) -> _Declared:
+    found = names.setdefault(_KEY, _Declared())
+    assert isinstance(found, _Declared), "nobody else has this name"
+    return found
 
 
 def workload(*, id: str) -> None:  # noqa: A002  SPEC's word
@@ -33,8 +46,8 @@ def workload(*, id: str) -> None:  # noqa: A002  SPEC's word
     Raises:
         PolicyRefused: it is no name, or the program has another.
     """
-    module = str(sys._getframe(1).f_globals["__name__"])  # noqa: SLF001  the caller's module is what is named
-    _programs[module] = _programs.get(module, EMPTY).with_workload(workload_id(id=id))
+    here = _of(sys._getframe(1).f_globals)  # noqa: SLF001  the caller's module is what is named
+    here.program = here.program.with_workload(workload_id(id=id))
 
 
 def app(**words: Any) -> Callable[[F], F]:  # noqa: ANN401  `declared` has their types
@@ -70,21 +83,21 @@ def declare(kind: str, function: FunctionType, words: dict[str, Any]) -> Declare
         PolicyRefused: it is not acceptable, or its name is taken.
         TypeError: there is no such word.
     """
-    module, code = function.__module__, function.__code__
-    made = declared(function.__name__, f"{code.co_filename}:{code.co_firstlineno}", **words)
-    key, place = (module, kind, made.name), (code.co_filename, code.co_firstlineno)
-    if _places.get(key) == place:
-        _programs.pop(module, None)  # the module runs again, from its top
-    program = _programs.get(module, EMPTY)
-    _programs[module] = program.with_app(made) if kind == "app" else program.with_function(made)
-    _places[key] = place
+    code, here = function.__code__, _of(function.__globals__)
+    place = (code.co_filename, code.co_firstlineno)
+    made = declared(function.__name__, f"{place[0]}:{place[1]}", **words)
+    if here.places.get((kind, made.name)) == place:
+        here.program = EMPTY  # the module runs again, from its top
+    program = here.program
+    here.program = program.with_app(made) if kind == "app" else program.with_function(made)
+    here.places[kind, made.name] = place
     return made
 
 
-def program_of(module: ModuleType | str) -> Program:
+def program_of(module: ModuleType) -> Program:
     """Give what a module has declared.
 
     Args:
-        module: the module, or its name.
+        module: the module.
     """
-    return _programs.get(module if isinstance(module, str) else module.__name__, EMPTY)
+    return _of(vars(module)).program
