@@ -76,6 +76,8 @@ def test_a_tool_opens_its_host_and_no_other(box: Start, mvmctl: Mvmctl, tmp_path
     assert not reaches(sandbox, GRANTED)
     decision = tools.grant("web_fetch", run=sandbox)
     assert (reaches(sandbox, GRANTED), reaches(sandbox, OTHER)) == (True, False)
+    (granted,) = sandbox.describe()["policy"]["grants"]
+    assert granted["source"] == f"{tmp_path}/tools.json:1 (web_fetch)"
     log = records(mvmctl, sandbox)
     kinds = [record["kind"] for record in log]
     decided = log[kinds.index("grant.decided")]

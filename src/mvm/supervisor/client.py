@@ -169,7 +169,9 @@ class Client:
 
         numbers = [number for number, grant in enumerate(policy.grants) if grant in anew]
         document = policy_to_json(policy)
-        return self.ask({"do": "set", "policy": document, "expect": expect, "by": by, "anew": numbers})
+        sources = [grant.source for grant in policy.grants]
+        message = {"do": "set", "policy": document, "sources": sources, "expect": expect, "by": by}
+        return self.ask({**message, "anew": numbers})
 
     def stop(self, grace: float) -> dict[str, object]:
         """End it: SIGTERM to its first command, and all at once `grace` seconds later. Returns its result."""

@@ -195,15 +195,17 @@ class Connection(Listener):
                 }
             )
             return
-        # Grants that stay keep their source, and with it their time and their budget.
-        known = {with_sources_of(grant): grant.source for grant in standing.grants}
-        wanted = with_sources(
-            wanted, {g: known[with_sources_of(g)] for g in wanted.grants if with_sources_of(g) in known}
-        )
-        numbers = message.get("anew", [])
+        said, numbers = _texts(message.get("sources", [])), message.get("anew", [])
         if not isinstance(numbers, list):
             msg = "not a list of numbers"
             raise TypeError(msg)
+        # Grants that stay keep their source, and with it their time and their budget.
+        known = {with_sources_of(grant): grant.source for grant in standing.grants}
+        sources: dict[object, str] = {
+            grant: source for grant, source in zip(wanted.grants, said, strict=False) if source
+        }
+        sources |= {g: known[with_sources_of(g)] for g in wanted.grants if with_sources_of(g) in known}
+        wanted = with_sources(wanted, sources)
         anew = [grant for number, grant in enumerate(wanted.grants) if number in numbers]
         added, removed = gateway.replace(wanted, by=by, anew=anew)
         self.send({"digest": policy_digest(wanted), "added": added, "removed": removed})
