@@ -6,7 +6,8 @@ The entries are tuples by `NamedTuple`, not dataclasses: eight classes cost a st
 
 What a backend that makes a view may rely on, and must do:
 
-- It starts from an empty tmpfs, makes the entries in their order, and leaves that tmpfs read-only.
+- It starts from an empty tmpfs, makes the entries in their order, and leaves that tmpfs read-only, and every
+  `Tmpfs` that isn't `owned`.
 - No target passes through a `Link` of the same view, and each is absolute and normalised. A mount on the
   target of an earlier one covers it.
 - A missing directory on the way to a target is made with mode 0755, and belongs to whoever the tmpfs belongs

@@ -55,11 +55,18 @@ def build(view: View, identity: Identity, owned: Sequence[int]) -> None:
         os.close(tree)
     _make_directory("/proc")
     mounts.proc(f"{_NEW}/proc")
-    mounts.set_attributes(_NEW, readonly=True, recursive=False)
+    for place in ("", *_finished(view)):
+        mounts.set_attributes(_NEW + place, readonly=True, recursive=False)
     os.chdir(_NEW)
     syscalls.pivot_root(".", ".")
     mounts.unmount(".")
     os.chdir("/")
+
+
+def _finished(view: View) -> list[str]:
+    """Return the file systems in which the workload makes nothing, even where no other user can own them."""
+    seen = {entry.target: entry for entry in view.entries if isinstance(entry, Tmpfs | Bind)}
+    return [place for place, entry in seen.items() if isinstance(entry, Tmpfs) and not entry.owned]
 
 
 def _asked(view: View) -> list[Bind]:
