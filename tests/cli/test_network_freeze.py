@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import stat
 import tomllib
 from typing import TYPE_CHECKING
@@ -120,19 +121,20 @@ def test_in_place_the_file_keeps_its_mode_and_its_link(
     assert "two places" in said.errors
 
 
-@pytest.mark.user_only
-def test_where_nothing_can_be_written_nothing_is_left(
+def test_where_it_can_not_be_written_whole_nothing_is_left(
     mirror: str, type_in: Callable[..., Said], project: Path
 ) -> None:
-    """A directory that can't be written: usage, and the file is as it was."""
+    """Writing fails in the middle: usage, the file is as it was, and no draft lies about."""
     assert mirror
-    project.chmod(0o500)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))
     try:
         said = type_in("network", "freeze", "-i", "mvm.toml").expect(64)
     finally:
-        project.chmod(0o700)
-    assert "permission denied" in said.errors
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "can't be written: file too large" in said.errors
     assert (project / "mvm.toml").read_text() == _FILE
+    assert os.listdir(project) == ["mvm.toml"]
 
 
 def test_a_file_without_a_preset_stays_what_it_is(type_in: Callable[..., Said], project: Path) -> None:

@@ -6,6 +6,8 @@ $ mvmctl run …       `…` alone on a line is any number of lines, inside a li
 [6]
 ```
 
+The commands of a block run one after another, in one directory and on one record.
+
 A block with ```LANGUAGE file=NAME is a file that stands where the examples below it on its page are run.
 """
 
@@ -33,6 +35,7 @@ class Example(NamedTuple):
         prints: what it prints, with the wildcards.
         status: how it ends.
         files: by name, what stands beside it.
+        before: the commands above it in its block, without their prompts.
     """
 
     place: str
@@ -41,6 +44,7 @@ class Example(NamedTuple):
     prints: tuple[str, ...]
     status: int
     files: dict[str, str]
+    before: tuple[str, ...] = ()
 
 
 def examples() -> Iterator[Example]:
@@ -64,12 +68,15 @@ def examples_of(text: str, page: str) -> Iterator[Example]:
 
 
 def _commands(page: str, line: int, text: str, files: dict[str, str]) -> Iterator[Example]:
+    before: tuple[str, ...] = ()
     for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         place, line = f"{page}:{line}", line + part.count("\n")
         command, *below = part.rstrip("\n").split("\n")
         status = _STATUS.fullmatch(below[-1]) if below else None
         prints = below[:-1] if status else below
-        yield Example(place, "console", command, tuple(prints), int(status[1]) if status else 0, files)
+        ends = int(status[1]) if status else 0
+        yield Example(place, "console", command, tuple(prints), ends, files, before)
+        before = (*before, command)
 
 
 def pattern(prints: tuple[str, ...]) -> str:

@@ -58,8 +58,14 @@ def test_an_example_runs_as_it_stands(example: Example, mvmctl: Mvmctl, tmp_path
         ran = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, timeout=60, check=False)
         assert ran.returncode == 0, ran.stderr.decode()
         return
-    words = shlex.split(example.text, comments=True)
-    assert words.pop(0) == "mvmctl"
-    ended = mvmctl(*words, cwd=tmp_path).expect(example.status)
+    for text in example.before:
+        mvmctl(*_words(text), cwd=tmp_path)
+    ended = mvmctl(*_words(example.text), cwd=tmp_path).expect(example.status)
     printed = ended.stdout + ended.stderr
     assert re.fullmatch(pattern(example.prints), printed), printed
+
+
+def _words(text: str) -> list[str]:
+    program, *words = shlex.split(text, comments=True)
+    assert program == "mvmctl"
+    return words
