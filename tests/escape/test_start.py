@@ -14,42 +14,23 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.escape import withholding
+from tests.escape.first_acts import expect_shut, first_acts, shut
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.support.internet import Internet
     from tests.support.leftovers import Leftovers
-    from tests.support.mvmctl import Ended, Mvmctl, Running
+    from tests.support.mvmctl import Mvmctl, Running
 
 pytestmark = pytest.mark.escape
 
 API, OTHER = "api.example.test", "other.example.test"
 _IN_A_ROW, _SIDE_BY_SIDE = 20, 20
-_AT_ONCE_S = 0.5
-
-_FIRST_ACTS = (
-    # A shell that connects by itself, as its very first act: nothing that loads for longer comes before.
-    'say() { if : 2>/dev/null <>"/dev/tcp/$1"; then echo "open $1"; else echo "shut $1"; fi; }\n'
-    "began=$EPOCHREALTIME\n"
-    'for place; do say "$place"; done\n'
-    'ended=$EPOCHREALTIME; echo "took $(( ${ended/[.,]/} - ${began/[.,]/} ))"\n'
-)
-
-
-def _first_acts(*places: str) -> tuple[str, ...]:
-    return ("bash", "--norc", "--noprofile", "-c", _FIRST_ACTS, "bash", *places)
 
 
 def _ungranted(internet: Internet) -> tuple[str, str]:
     return f"{internet.host('other').v4}/443", f"{OTHER}/443"
-
-
-def _expect_shut(ended: Ended, *places: str) -> None:
-    """Each place was refused, all of them within half a second on the workload's own clock."""
-    *said, took = ended.expect(0).stdout.splitlines()
-    assert said == [f"shut {place}" for place in places]
-    assert int(took.removeprefix("took ")) < _AT_ONCE_S * 1e6
 
 
 # ---- 49: the workload never runs before the door is shut
@@ -60,7 +41,7 @@ def test_the_very_first_act_is_refused_every_time(mvmctl: Mvmctl, internet: Inte
     places = _ungranted(internet)
     with internet.watch() as outside:
         for _ in range(_IN_A_ROW):
-            _expect_shut(mvmctl("run", "--network-allow", f"{API}:443", "--", *_first_acts(*places)), *places)
+            expect_shut(mvmctl("run", "--network-allow", f"{API}:443", "--", *first_acts(*places)), *places)
     assert outside.packets == {}
 
 
@@ -69,7 +50,7 @@ def test_the_very_first_act_may_be_a_granted_one(mvmctl: Mvmctl, internet: Inter
     place = f"{API}/443"
     with internet.watch() as outside:
         for _ in range(_IN_A_ROW):
-            ended = mvmctl("run", "--network-allow", f"{API}:443", "--", *_first_acts(place)).expect(0)
+            ended = mvmctl("run", "--network-allow", f"{API}:443", "--", *first_acts(place)).expect(0)
             assert ended.stdout.startswith(f"open {place}\n")
     assert {packet.address for packet in outside.besides_names} <= set(internet.host("api").addresses)
 
@@ -77,12 +58,12 @@ def test_the_very_first_act_may_be_a_granted_one(mvmctl: Mvmctl, internet: Inter
 def test_many_that_start_at_once_are_all_shut(mvmctl: Mvmctl, internet: Internet) -> None:
     """49: beside each other, when the machine is at its slowest, none runs before its door is shut."""
     places = _ungranted(internet)
-    words = ("run", "--network-allow", f"{API}:443", "--", *_first_acts(*places))
+    words = ("run", "--network-allow", f"{API}:443", "--", *first_acts(*places))
     with internet.watch() as outside:
         running = [mvmctl.start(*words) for _ in range(_SIDE_BY_SIDE)]
         for each in running:
             *said, _took = each.finish(timeout_s=60).expect(0).stdout.splitlines()
-            assert said == [f"shut {place}" for place in places]
+            assert said == shut(*places)
     assert outside.packets == {}
 
 
@@ -90,7 +71,7 @@ def test_many_that_start_at_once_are_all_shut(mvmctl: Mvmctl, internet: Internet
 def test_every_way_to_start_a_command_is_shut(mvmctl: Mvmctl, internet: Internet, way: str) -> None:
     """49, 50: no launch path forgets the door: the first act of each is refused."""
     places = _ungranted(internet)
-    acts = ("--", *_first_acts(*places))
+    acts = ("--", *first_acts(*places))
     with internet.watch() as outside:
         match way:
             case "captured":
@@ -104,7 +85,7 @@ def test_every_way_to_start_a_command_is_shut(mvmctl: Mvmctl, internet: Internet
                 name = mvmctl("up", "-d").expect(0).stdout.strip()
                 said = mvmctl("exec", name, *acts).expect(0).stdout
                 mvmctl("down", "--time", "0", name).expect(0)
-    assert said.splitlines()[:2] == [f"shut {place}" for place in places]
+    assert said.splitlines()[:2] == shut(*places)
     assert outside.packets == {}
 
 
@@ -113,13 +94,13 @@ def test_a_start_that_stands_still_is_shut(mvmctl: Mvmctl, internet: Internet, m
     """49, 53: the supervisor stopped amid the start: nothing has got out, then or when it goes on."""
     places = _ungranted(internet)
     with internet.watch() as outside:
-        running = mvmctl.start("run", "--network-allow", f"{API}:443", "--", *_first_acts(*places))
+        running = mvmctl.start("run", "--network-allow", f"{API}:443", "--", *first_acts(*places))
         _stop_after(running, moment_ms)
         with pytest.raises((TimeoutError, AssertionError)):
             running.until("open", timeout_s=0.2)
         os.kill(running.process.pid, signal.SIGCONT)
         *said, _took = running.finish().expect(0).stdout.splitlines()
-    assert said == [f"shut {place}" for place in places]
+    assert said == shut(*places)
     assert outside.packets == {}
 
 
@@ -184,7 +165,7 @@ def test_where_something_is_withheld_nothing_starts(
     _withhold(mvmctl, wanted)
     with internet.watch() as outside:
         for words in (("run",), ("run", "--network-preset", "unrestricted"), ("up", "-d")):
-            ended = mvmctl(*words, "--", *_first_acts(*_ungranted(internet))).expect(69)
+            ended = mvmctl(*words, "--", *first_acts(*_ungranted(internet))).expect(69)
             assert ended.stdout == ""
             message, hint = [line for line in ended.stderr.splitlines() if "warning" not in line]
             assert message.startswith("mvmctl: the sandbox could not be made: ")
@@ -249,10 +230,10 @@ def test_few_descriptors_are_enough_or_it_is_refused(
     places = _ungranted(internet)
     _withhold(mvmctl, {"files": files})
     with internet.watch() as outside:
-        ended = mvmctl("run", "--", *_first_acts(*places))
+        ended = mvmctl("run", "--", *first_acts(*places))
     assert outside.packets == {}
     if ended.exit_code == 0:
-        _expect_shut(ended, *places)
+        expect_shut(ended, *places)
     else:
         assert ended.exit_code in {69, 74}, ended.stderr
         assert ended.stdout == ""

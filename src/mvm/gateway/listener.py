@@ -62,6 +62,9 @@ class Listener:
                 if not self._refuse_one():
                     return
                 continue
+            if sockets.is_among_last(client.fileno()):
+                reset(client)
+                continue
             self._begin(client)
 
     def _begin(self, client: Socket) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from mvm.gateway.failure import failure_of
 from mvm.gateway.loop import EDGE, ERROR, HANGUP, PEER_CLOSED, READ, WRITE
-from mvm.kernel.sockets import reset_on_close
+from mvm.kernel.sockets import is_among_last, reset_on_close
 from mvm.terms import Layer, Reason
 
 if TYPE_CHECKING:
@@ -65,6 +65,9 @@ class Pipes:
         try:
             pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
+            return None
+        if is_among_last(pipe[1]):
+            self.discard(pipe)
             return None
         try:
             fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, _PIPE_BYTES)

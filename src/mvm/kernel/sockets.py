@@ -7,6 +7,9 @@ Flows use the C type of socket: Python's own costs a class instance and a few lo
 from __future__ import annotations
 
 import _socket
+import errno
+import os
+import resource
 import socket
 import struct
 from ipaddress import IPv4Address, IPv6Address
@@ -38,6 +41,9 @@ _NEW = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 # RFC 792 and RFC 4443: destination unreachable, port unreachable.
 _UNREACHABLE4, _UNREACHABLE6 = (3, 3), (1, 4)
 _UDP = 17
+
+KEPT = 8
+"""How many descriptors are kept from flows."""
 
 
 def _transparent(kind: int, mark: int) -> socket.socket:
@@ -202,9 +208,23 @@ def upstream_socket(family: socket.AddressFamily, kind: socket.SocketKind) -> So
     """A socket of the caller's own namespace to dial with.
 
     Raises:
-        OSError: no descriptor is left, or this machine has no such family.
+        OSError: no descriptor is left for it, or this machine has no such family.
     """
-    return Socket(family, kind | _NEW, 0)
+    sock = Socket(family, kind | _NEW, 0)
+    if is_among_last(sock.fileno()):
+        sock.close()
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return sock
+
+
+def is_among_last(descriptor: int) -> bool:
+    """Say whether a new descriptor is among the last that this process may have, which no flow gets.
+
+    They are for what goes on when a workload has used up the rest: the record, reports, a module that is
+    loaded late. The kernel gives the lowest number that is free, so above it there are no more than KEPT.
+    """
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most != resource.RLIM_INFINITY and descriptor >= most - KEPT
 
 
 def reset_on_close(sock: Socket) -> None:

@@ -298,12 +298,12 @@ class Sandbox:
         """End it; the first call decides how it ended, later ones do nothing."""
         if self.result is not None:
             return
-        from mvm.supervisor.result import EXIT_KILLED, make_result
-
         outcome = self._outcome or outcome
         self.result = result = {}
         duration = round(time.monotonic() - self._began, 6)
-        self._leave_doors()
+        self._leave_doors()  # first of all: the flows may hold the last descriptors
+        from mvm.supervisor.result import EXIT_KILLED, make_result
+
         self.result = result = make_result(self, outcome, status, duration)
         self._seal(result)
         for job in self._jobs.values():
