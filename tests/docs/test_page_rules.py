@@ -60,7 +60,7 @@ def test_allow_only_expected_ports_for_each_tool_capability(mvmctl: Mvmctl, tmp_
 
 
 def test_keep_dns_policy_explicit_when_the_workload_depends_on_names(mvmctl: Mvmctl, tmp_path: Path) -> None:
-    """A file that grants a name and is silent on DNS is refused with the line to add, with which it passes."""
+    """A file that grants a name and is silent on DNS is refused with the line that makes it pass."""
     file = tmp_path / "mvm.toml"
     text = f'[network]\nmode = "bridge"\nallow = [{{host = "{_API}", port = 443}}]\n'
     file.write_text(text)
