@@ -13,6 +13,9 @@
 what was recorded, in the result and in the log, with exactly what the test says; what arrived outside in the
 whole run is compared with what the allowed twins brought there.
 
+What a workload tries against its confinement stands in `calls.py`, a program of its own, and shares one
+sandbox a module: `confined.refused(ACT…)` tries it beside an act that must work.
+
 Owns these tests. Must never ask the product from inside the process: what is tried here is what a workload
 does, and what is believed here is what arrived at the fake internet.
 """
