@@ -40,7 +40,7 @@ class Side(NamedTuple):
     epilog=examples(
         "mvmctl network diff old.toml mvm.toml",
         "mvmctl network diff mvm.toml agent-sandbox",
-        "mvmctl network diff --json <(git show main:mvm.toml) mvm.toml",
+        "mvmctl network diff --json old.toml agent-sandbox",
     ),
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the differences as JSON.")
