@@ -1,7 +1,7 @@
 """A package index (PEP 503) with one small package, for the real pip.
 
-Owns the pages and the wheel, which is built when first asked for. The pages live on one host and the files on
-another, as they do at the public index.
+Owns the pages and the wheel, which is built when first asked for. The pages of `index.test` point at files on
+another host, as they do at the public index; those of any other host at its own, as a private mirror's do.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def respond(request: Request) -> Response:
             return _page(f'<a href="/simple/{PACKAGE}/">{PACKAGE}</a>')
         case ["simple", project] if project == PACKAGE:
             digest = hashlib.sha256(wheel()).hexdigest()
-            return _page(f'<a href="https://{FILES_HOST}/files/{_WHEEL}#sha256={digest}">{_WHEEL}</a>')
+            files = f"https://{FILES_HOST}" if request.header("host") == PAGES_HOST else ""
+            return _page(f'<a href="{files}/files/{_WHEEL}#sha256={digest}">{_WHEEL}</a>')
         case ["files", name] if name == _WHEEL:
             return Response(body=wheel(), headers=(("Content-Type", "application/octet-stream"),))
         case _:
