@@ -138,8 +138,9 @@ class Sandbox:
             raise self._closed()
         if self._started is None:
             # Says where it is found, whatever becomes of the variables.
-            self._environ = dict(os.environ if self._environ is None else self._environ)
-            self._started = HELPER.start(self._request.to_json(), self._environ)
+            environ = dict(os.environ if self._environ is None else self._environ)
+            self._started = HELPER.start(self._request.to_json(), environ)
+            self._environ = environ  # says where it is found, whatever becomes of the variables
 
     def close(self) -> dict[str, Any] | None:
         """End it, with all that runs in it; safe to call twice.

@@ -69,5 +69,21 @@ def _is_allowed(sock: socket.socket) -> bool:
 def _is_in_own_user_namespace(pid: int) -> bool:
     try:
         return os.path.samestat(os.stat(f"/proc/{pid}/ns/user"), os.stat("/proc/self/ns/user"))
-    except OSError:  # it has gone, or hides what it is
+    except PermissionError:  # it has capabilities that we have not, or is not dumpable (ptrace(2))
+        return _is_in_own_pid_namespace(pid)
+    except OSError:  # it has gone
         return False
+
+
+def _is_in_own_pid_namespace(pid: int) -> bool:
+    """Tell it from what everybody may read: a workload is always in one below ours (`NSpid`, proc(5))."""
+    try:
+        depths = [_pid_numbers(each) for each in (str(pid), "self")]
+    except (OSError, StopIteration):
+        return False
+    return depths[0] == depths[1]
+
+
+def _pid_numbers(process: str) -> int:
+    with open(f"/proc/{process}/status", encoding="ascii", errors="replace") as file:
+        return len(next(line for line in file if line.startswith("NSpid:")).split())
