@@ -12,7 +12,7 @@ from mvm.cli.verbs import HELP, examples
 @click.command(
     "compile",
     context_settings=HELP,
-    epilog=examples("mvmctl compile app.py", "mvmctl compile app.py | jq .apps[0].policy"),
+    epilog=examples("mvmctl compile app.py"),
 )
 @click.argument("file", metavar="APP.py", type=click.Path())
 def command(file: str) -> None:
