@@ -135,6 +135,17 @@ def test_only_harmless_devices_are_there(confined: Confined) -> None:
     assert {place for place, flags in seen.items() if "nodev" not in flags} == {*files, "/dev/pts"}
 
 
+def test_nothing_of_the_host_is_mounted_to_be_written(confined: Confined) -> None:
+    """47: what is writable lies in memory, is /proc, a terminal or a harmless device."""
+    lines = [line.split() for line in confined.tries(("read", "/proc/self/mountinfo"))[0].splitlines()]
+    kinds = {words[4]: words[words.index("-") + 1] for words in lines if "rw" in words[5].split(",")}
+    assert set(kinds.values()) == {"tmpfs", "proc", "devpts", "devtmpfs"}
+    assert {place for place, kind in kinds.items() if kind == "devtmpfs"} <= {
+        f"/dev/{name}" for name in ("full", "null", "random", "tty", "urandom", "zero")
+    }
+    assert {"/", "/dev", "/etc", "/usr", "/shown"} & set(kinds) == set()
+
+
 @pytest.mark.parametrize(
     "place", ["/", "/etc", "/usr", "/usr/bin", "/dev", "/sys", "/proc", "/var", "/opt", "/etc/ssl/private"]
 )
