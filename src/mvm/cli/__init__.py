@@ -22,6 +22,21 @@ def main() -> None:
     by then: `conduct` has flushed what was printed, and a run closes what it opened.
     """
     gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS)
+    if None in {sys.stdin, sys.stdout, sys.stderr}:
+        _open_streams()
     from mvm.cli.conduct import conduct
 
     os._exit(conduct(sys.argv[1:]))
+
+
+def _open_streams() -> None:
+    """Put nothing where the caller closed a stream, before another file gets its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            # It gets the lowest free number, which need not be this one: a stream may be there and unusable.
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            opened = open(number, "r" if number == 0 else "w", closefd=False)  # noqa: SIM115  to the very end
+            setattr(sys, name, opened)

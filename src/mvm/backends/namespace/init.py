@@ -145,9 +145,11 @@ class Init:
                 actions = [(os.POSIX_SPAWN_DUP2, given, stream) for stream, given in enumerate(streams)]
             tried = command.argv[0]
             pid = _start(command, actions)
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            # A ValueError is of words that execve(2) can't carry: with a NUL byte, or a name with `=`.
+            code = (error.errno or 0) if isinstance(error, OSError) else errno.EINVAL
             text = tried.encode(errors="replace")[:1024]
-            channel.send(self._supervisor, channel.NOT_STARTED, number, value=error.errno or 0, text=text)
+            channel.send(self._supervisor, channel.NOT_STARTED, number, value=code, text=text)
         else:
             self._numbers[pid], self._pids[number] = number, pid
             given = () if terminal is None else (terminal,)
@@ -214,6 +216,8 @@ def _start(command: Command, actions: Sequence[tuple[int, ...]]) -> int:
         [argv[0]] if "/" in argv[0] else [f"{d or '.'}/{argv[0]}" for d in environ.get("PATH", "").split(":")]
     )
     failure = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    if not argv[0]:
+        raise failure
     for place in filter(os.path.exists, places):
         words = argv
         for _ in range(2):
