@@ -13,6 +13,7 @@ import pytest
 import mvm
 import mvm.sandbox.capabilities as module
 from tests.sandbox.reaching import closed, get, open_to, python
+from tests.support.addresses import NAME_SERVERS
 from tests.support.disk import fill, small_disk
 
 if TYPE_CHECKING:
@@ -117,6 +118,13 @@ def test_a_tools_names_are_resolved_as_it_says(box: Start, tmp_path: Path) -> No
         assert reaches(sandbox, GRANTED)
         assert sandbox.describe()["document"]["network"]["dns"] == {"mode": "system"}
     assert (reaches(without, OTHER), reaches(with_own, OTHER)) == (False, True)
+    words = {"mode": "resolver", "resolver": NAME_SERVERS[0], "static": {OTHER: ["192.0.2.1"]}}
+    network = {"mode": "bridge", "dns": words, "allow": [{"host": GRANTED, "port": 80}]}
+    other, elsewhere = load(tmp_path, {"tool": "web_fetch", "network": network}), box()
+    other.grant("web_fetch", run=elsewhere)
+    assert reaches(elsewhere, GRANTED)
+    dns = elsewhere.describe()["document"]["network"]["dns"]
+    assert (dns["mode"], dns["static"]) == ("resolver", {OTHER: ["192.0.2.1"]})
 
 
 def test_using_a_tool_again_begins_its_time_again(box: Start, mvmctl: Mvmctl, tmp_path: Path) -> None:
