@@ -223,7 +223,7 @@ def verbs(group: click.Command, path: str = "") -> dict[str, click.Command]:
 def test_no_word_of_capability_names_a_destination() -> None:
     """No parameter of the three verbs, nor the two options of `run` and `up`, takes a host, port or URL."""
     every = verbs(program())
-    opens = {"network_preset", "network_allow", "policy", "dns", "dns_static"}
+    opens = {"network_preset", "network_allow", "policy", "dns", "dns_static", "app"}
     assert opens < {param.name for param in every["run"].params}, "this is what it looks for"
     walked = {path: command for path, command in every.items() if path.startswith("capability ")}
     assert set(walked) == {"capability check", "capability list", "capability run"}
@@ -252,6 +252,7 @@ def test_capability_run_refuses_words_that_open(type_in: Callable[..., Said], pr
         ("--network-allow", f"{OTHER}:443"),
         ("--network-preset", "dev"),
         ("--policy", "x"),
+        ("--app", "x.py"),
         ("--capability", "x"),
     ):
         said = type_in("capability", "run", file, "web_fetch", *more, "--", "true").expect(64)

@@ -1,7 +1,7 @@
 """`mvmctl capability run`: a command that reaches what a tool stands for, and nothing else.
 
-Owns the two words in front. All else is `mvmctl run`, of whose options those are missing that open something:
-what a tool reaches stands in the file alone, not in a policy file of the directory either.
+Owns the two words in front. All else is `mvmctl run`, of whose options it has those that open nothing: what a
+tool reaches stands in the file alone, not in a policy file of the directory either.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import click
 
 from mvm.cli import run
-from mvm.cli.policy_options import PolicyWords
 from mvm.cli.verbs import HELP, examples
 
-_FIXED = {*PolicyWords.__annotations__, "capability", "capabilities", "argv"}
-"""Parameters of `run` that a file and a tool decide."""
+_KEPT = {
+    "name", "image", "flake", "backend", "port", "volume", "workspace", "workdir", "env", "memory", "cpus",
+    "pids", "timeout", "ttl", "on_denied", "profile", "as_json", "dry_run", "capture",
+}  # fmt: skip
+"""Options of `run` that open nothing outward; one that comes to be is left out until it is named here."""
 
 
 class _ToolFirst(click.Command):
@@ -26,8 +28,8 @@ class _ToolFirst(click.Command):
         left = super().parse_args(ctx, args)
         if len(first) < 2 and not ctx.resilient_parsing:
             ctx.fail("FILE and TOOL come first")
-        ctx.params |= dict.fromkeys(("network_allow", "dns_static"), ())
-        ctx.params |= dict.fromkeys(("policy", "dns"))
+        absent = [option for option in run.command.params if isinstance(option, click.Option)]
+        ctx.params |= {str(o.name): () if o.multiple else None for o in absent if o.name not in _KEPT}
         ctx.params |= {"network_preset": "none", "alone": True}
         ctx.params |= dict(zip(("capabilities", "capability"), first, strict=False))
         return left
@@ -37,7 +39,7 @@ command = _ToolFirst(
     "run",
     callback=run.command.callback,
     params=[
-        *(option for option in run.command.params if option.name not in _FIXED),
+        *(option for option in run.command.params if option.name in _KEPT),
         click.Argument(["argv"], nargs=-1, metavar="FILE TOOL [OPTIONS] [--] CMD..."),
     ],
     help="""Run one command in a fresh sandbox that reaches what FILE fixes for TOOL, and nothing else.
