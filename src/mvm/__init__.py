@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         network,
         subdomains,
     )
+    from mvm.declare.profile import browser_profile
     from mvm.declare.program import (
         directory,
         nix_flake,
@@ -50,6 +51,7 @@ _HOMES = {
         "dns_none", "dns_resolver", "dns_static", "dns_system", "egress", "egress_preset",
         "host_port", "network", "subdomains",
     ),
+    "declare.profile": ("browser_profile",),
     "declare.program": ("directory", "nix_flake", "python_image", "resources", "secret"),
     "declare.registry": ("app", "program_of", "workload"),
     "errors": (
@@ -78,6 +80,7 @@ __all__ = [
     "TransportError",
     "UsageError",
     "app",
+    "browser_profile",
     "directory",
     "dns_none",
     "dns_resolver",

@@ -51,7 +51,7 @@ def grants(said: Said) -> list[str]:
         (["run", "--hypervisor", "firecracker", "--", "true"], 69, "firecracker"),
         (["run", "--image", "oci:alpine", "--", "true"], 69, "oci:alpine"),
         (["run", "--flake", ".", "--", "true"], 69, "flake"),
-        (["run", "--profile", "browser", "--", "true"], 69, "browser"),
+        (["run", "--profile", "chrome", "--", "true"], 65, "[unknown-profile]"),
     ],
     ids=lambda value: " ".join(value[1:-2]) if isinstance(value, list) else None,
 )

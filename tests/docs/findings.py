@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mvm.errors import Finding, PolicyRefused
-from mvm.policy import parse
+from mvm.policy import browser, parse
 from mvm.policy.check import check_text
 from mvm.policy.edit import grant_less
 from mvm.policy.resolve import Asked, Document, resolve
 from mvm.policy.review import review_text
 from mvm.policy.suggest import suggest
+from mvm.terms import Seconds
 from tests.policy import vectors
 from tests.support.source import PRODUCT, tree
 
@@ -103,6 +105,7 @@ def provoked() -> Iterator[Finding]:
     yield from _refusal(lambda: grant_less(policy, [parse.parse_grant("files.example.com:443")]))
     yield from review_text(_FILE.replace("443,", "443, subdomains = 1,"), "mvm.toml").findings
     yield from _of_suggestions()
+    yield from _of_the_browser()
 
 
 def _document() -> Document:
@@ -139,6 +142,26 @@ def _of_suggestions() -> Iterable[Finding]:
         {"host": "old.example.com", "port": 443, "layer": "tcp", "reason": "expired"},
     ]
     return suggest([], denials).warnings
+
+
+def _of_the_browser() -> Iterator[Finding]:
+    for words in ("chrome", "browser,workspace=My Shop", "browser,credentials=:the login is under test"):
+        yield from _refusal(lambda words=words: browser.parse_profile(words))  # type: ignore[misc]
+    policy = resolve(Asked(preset="agent"), list).policy
+    mounts = (
+        browser.Mount("--volume", "/home/ann", writable=False),
+        browser.Mount("--volume", "/srv/pages", writable=True, unread="it holds more than 100000 files"),
+        browser.Mount(
+            "--volume",
+            "/srv/more",
+            writable=False,
+            sockets=("/srv/more/control",),
+            credentials=("/srv/more/Default/Login Data",),
+        ),
+    )
+    named, kept = browser.BrowserProfile(workspace="shop"), browser.BrowserProfile(retain=Seconds(86_400))
+    yield from browser.judge(policy, named, mounts, ("/home/ann",))
+    yield from browser.judge(replace(policy, ttl=Seconds(7200)), kept, (), ())
 
 
 def _refusal(read: Callable[[], object]) -> tuple[Finding, ...]:

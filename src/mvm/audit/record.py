@@ -120,6 +120,10 @@ def _words(value: object) -> bool:
     return isinstance(value, (list, tuple)) and len(value) <= _MOST_ITEMS and all(map(_word, value))
 
 
+def _texts(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) <= _MOST_ITEMS and all(map(_text, value))
+
+
 def _addresses(value: object) -> bool:
     return isinstance(value, (list, tuple)) and len(value) <= _MOST_ITEMS and all(map(_address, value))
 
@@ -136,6 +140,10 @@ FIELDS: Mapping[str, Mapping[str, Callable[[object], bool]]] = {
         "policy": _digest,
         "preset": _word,
         "profile": _word,
+        "workspace": _word,
+        "retain": _seconds,
+        "long_ttl": _text,
+        "credentials": _texts,
         "unrestricted": _flag,
         "dns": _word,
         "grants": _count,

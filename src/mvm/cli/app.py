@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mvm.declare.program import Declared, Program
+    from mvm.policy.browser import BrowserProfile
     from mvm.supervisor.request import Request
 
 _HOST = "host"
@@ -33,6 +34,7 @@ class App(NamedTuple):
         image: `host` or `dir:PATH`.
         flake: a flake reference, or None.
         surroundings: what stands for the caller's environment.
+        profile: stricter rules that it is held to, or None.
     """
 
     declared: Declared
@@ -42,6 +44,7 @@ class App(NamedTuple):
     image: str
     flake: str | None
     surroundings: Mapping[str, str]
+    profile: BrowserProfile | None
 
     def onto(self, request: Request) -> Request:
         """Put what the file declares beside what the flags say."""
@@ -92,6 +95,7 @@ def open_app(text: str, argv: Sequence[str], environ: Mapping[str, str]) -> App:
         image=needs.image,
         flake=needs.flake,
         surroundings=environ,
+        profile=needs.profile,
     )
     if argv or app.argv:
         return app

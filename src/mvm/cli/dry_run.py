@@ -49,6 +49,7 @@ def to_json(wanted: Wanted, steps: Sequence[tuple[str, Sequence[str]]]) -> dict[
         "schema": SCHEMA,
         "policy": policy_with_sources(wanted.resolved),
         "warnings": [finding_to_json(finding) for finding in wanted.resolved.warnings],
+        "profile": None if wanted.request.profile is None else wanted.request.profile.to_json(),
         "command": list(wanted.request.argv),
         "flake": wanted.request.flake,
         "plan": [{"step": title, "lines": list(lines)} for title, lines in steps],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NotRequired, TypeVar
 import click
 
 from mvm.cli.policy_options import PolicyWords, policy_options, resolve_policy
-from mvm.errors import BackendUnavailable, PolicyRefused, UsageError
+from mvm.errors import PolicyRefused, UsageError
 from mvm.terms import Limits
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mvm.cli.app import App
+    from mvm.policy.browser import BrowserProfile
     from mvm.policy.resolve import Resolved
     from mvm.supervisor.request import Request
 
@@ -136,7 +137,11 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
         metavar="FILE[:NAME]",
         help="The sandbox that a Python file declares with @mvm.app; the file is read, not imported.",
     ),
-    click.option("--profile", type=click.Choice(("browser",)), help="A set of stricter rules."),
+    click.option(
+        "--profile",
+        metavar="PROFILE",
+        help="Hold it to stricter rules: browser[,KEY=VALUE]… with workspace, retain, long-ttl, credentials.",
+    ),
     click.option(
         "--capability",
         metavar="TOOL",
@@ -181,6 +186,7 @@ def want(words: SandboxWords, argv: tuple[str, ...]) -> Wanted:
     use = decide_use(words["capability"], words["capabilities"], recorded=not words["dry_run"])
     tool = None if use is None else use.capability
     app = _app(words, argv)
+    profile = _profile(words, app)
     resolved, found = resolve_policy(
         _policy_words(words),
         ports=words["port"],
@@ -189,6 +195,8 @@ def want(words: SandboxWords, argv: tuple[str, ...]) -> Wanted:
         stated=None if app is None else app.declared.policy,
         looks=not words.get("alone", False),
     )
+    if profile is not None:
+        resolved = _bounded(resolved)
     request = Request(
         policy=resolved.policy,
         argv=argv,
@@ -205,8 +213,37 @@ def want(words: SandboxWords, argv: tuple[str, ...]) -> Wanted:
         timeout=timeout,
         stop_on_denial=words["on_denied"] == "fail",
         decided=() if use is None else use.decided,
+        profile=profile,
     )
     return Wanted(request, resolved, found, app)
+
+
+def _profile(words: SandboxWords, app: App | None) -> BrowserProfile | None:
+    """Read the profile; beside an app's own, a flag may only say it again."""
+    declared = None if app is None else app.profile
+    if words["profile"] is None:
+        return declared
+    from mvm.policy.browser import BrowserProfile, parse_profile
+
+    stated = parse_profile(words["profile"])
+    if declared is None or declared == stated:
+        return stated
+    if stated != BrowserProfile():
+        raise UsageError(
+            "--app and --profile both say what the profile is",
+            hint="write --profile browser, or leave it out",
+        )
+    return declared
+
+
+def _bounded(resolved: Resolved) -> Resolved:
+    """Give what is held to a profile a life time, where nobody did."""
+    from mvm.policy.browser import bounded
+
+    if resolved.policy.ttl is not None:
+        return resolved
+    sources = {**resolved.sources, ".network.ttl": "--profile"}
+    return resolved._replace(policy=bounded(resolved.policy), sources=sources)
 
 
 def _app(words: SandboxWords, argv: tuple[str, ...]) -> App | None:
@@ -224,11 +261,6 @@ def _refuse_absent(words: SandboxWords) -> None:
         raise UsageError(
             "--on-denied ask holds a connection until somebody answers, which this version does not do",
             hint="write --on-denied report, and grant more with mvmctl network allow NAME HOST:PORT",
-        )
-    if words["profile"] is not None:
-        raise BackendUnavailable(
-            f"the profile {words['profile']} is not part of this version",
-            hint="leave --profile out, and name each host with --network-allow",
         )
 
 

@@ -11,7 +11,7 @@ import inspect
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mvm.declare import network, program
+from mvm.declare import network, profile, program
 from mvm.errors import Finding, PolicyRefused
 from mvm.policy.model import Grant
 
@@ -28,6 +28,7 @@ WORDS: dict[str, Callable[..., object]] = {
         network.network, network.egress, network.egress_preset, network.host_port, network.subdomains,
         network.dns_none, network.dns_system, network.dns_resolver, network.dns_static,
         program.resources, program.python_image, program.nix_flake, program.directory, program.secret,
+        profile.browser_profile,
     )
 }  # fmt: skip
 """What a declaration may call."""

@@ -7,7 +7,7 @@ syntax tree read.
     {"schema": "mvm.program/1", "workload": "crawler", "apps": [DECLARED, ...], "functions": [DECLARED, ...]}
 
     DECLARED   name, function, image, policy (`mvm.policy/1`, presets as words), resources, env, mounts,
-               entrypoint; what was not said is null
+               entrypoint; what was not said is null. profile is there only where it was said
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mvm.declare.network import document_of
+from mvm.declare.profile import about_profile
 from mvm.declare.taken import finding, refused, text_of, texts
 from mvm.errors import PolicyRefused
+from mvm.policy.browser import DEFAULT_TTL, BrowserProfile
 from mvm.policy.document import document_to_json
 from mvm.policy.quantities import parse_duration
 from mvm.terms import Limits, Preset, Sends
@@ -87,6 +89,7 @@ class Declared:
         env: variables inside, values or secrets, by name.
         mounts: `SRC:DST[:ro|rw]` each, relative to the file that declares it.
         entrypoint: what is run in it, or None for the function.
+        profile: stricter rules that it is held to, or None.
     """
 
     name: str
@@ -97,10 +100,12 @@ class Declared:
     env: tuple[tuple[str, str | Secret], ...]
     mounts: tuple[str, ...]
     entrypoint: tuple[str, ...] | None
+    profile: BrowserProfile | None = None
 
     def to_json(self) -> dict[str, object]:
         """Give the object that the canonical JSON has."""
         asked = any(part is not None for part in self.limits)
+        held = {} if self.profile is None else {"profile": self.profile.to_json()}
         return {
             "name": self.name,
             "function": self.function,
@@ -112,6 +117,7 @@ class Declared:
             "env": {name: _env_to_json(value) for name, value in self.env},
             "mounts": list(self.mounts),
             "entrypoint": None if self.entrypoint is None else list(self.entrypoint),
+            **held,
         }
 
 
@@ -286,6 +292,7 @@ def declared(
     mounts: Sequence[str] = (),
     entrypoint: Sequence[str] | None = None,
     ttl: str | None = None,
+    profile: object = None,
 ) -> Declared:
     """Declare one sandbox, and judge it as a whole.
 
@@ -300,6 +307,7 @@ def declared(
         mounts: `SRC:DST[:ro|rw]` each, relative to the file.
         entrypoint: the words of what is run, or None for the function.
         ttl: how long it may live, such as `30m`, or None.
+        profile: stricter rules that it is held to (`browser_profile`), or None.
 
     Raises:
         PolicyRefused: one of these is not acceptable, or the sum of them.
@@ -307,6 +315,9 @@ def declared(
     from mvm.policy.check import check_document
 
     lives = None if ttl is None else parse_duration(text_of(ttl, ".ttl"), path=".ttl", source=source)
+    if profile is not None:
+        _typed(profile, BrowserProfile, ".profile", "mvm.browser_profile()")
+        lives = DEFAULT_TTL if lives is None else lives
     document = document_of(network, path=source, ttl=lives)
     check_document(document)
     made = Declared(
@@ -320,8 +331,9 @@ def declared(
         env=_env({} if env is None else env),
         mounts=texts(mounts, ".mounts"),
         entrypoint=None if entrypoint is None else texts(entrypoint, ".entrypoint"),
+        profile=profile if isinstance(profile, BrowserProfile) else None,
     )
-    findings = list(_about_secrets(made))
+    findings = [*_about_secrets(made), *about_profile(made.profile, made.policy, made.mounts)]
     if made.entrypoint == ():
         findings.append(
             finding("empty-entrypoint", ".entrypoint", "there is no word in it", 'write ["make"]')

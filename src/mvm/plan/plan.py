@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from mvm.plan.identity import Identity
     from mvm.plan.view import View
+    from mvm.policy.browser import BrowserProfile
     from mvm.policy.model import Policy
     from mvm.terms import Demand, Limits, Seconds
 
@@ -50,6 +51,7 @@ class Plan(NamedTuple):
         limits: what it may use.
         timeout: seconds until it is ended, or None.
         image: which image the tree is made of, in words.
+        profile: stricter rules that it was held to, or None.
     """
 
     run: str
@@ -65,10 +67,13 @@ class Plan(NamedTuple):
     limits: Limits
     timeout: Seconds | None
     image: str
+    profile: BrowserProfile | None = None
 
     def describe(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Return the steps in their order: a title each, and its lines."""
+        held = () if self.profile is None else (("profile", self.profile.describe()),)
         return (
+            *held,
             ("identity", (self.identity.describe(),)),
             ("isolation", (f"{self.backend}: {self.isolation}",)),
             ("door", _door(self.policy)),

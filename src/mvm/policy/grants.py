@@ -210,8 +210,8 @@ def _split_host(head: str, place: Place) -> tuple[str, str | None]:
 
 
 def _read_items(rest: str, place: Place, fields: dict[str, object]) -> None:
-    """Read `key,key=value,key="a, b"`."""
-    for key, value in _items(rest, place):
+    """Take the keys of a grant."""
+    for key, value in read_items(rest, place):
         if key not in _FLAG_KEYS:
             raise _unknown_flag_key(key, place)
         name = key.replace("-", "_")
@@ -229,7 +229,12 @@ def _read_items(rest: str, place: Place, fields: dict[str, object]) -> None:
             fields[name] = value
 
 
-def _items(rest: str, place: Place) -> Iterator[tuple[str, str | None]]:
+def read_items(rest: str, place: Place) -> Iterator[tuple[str, str | None]]:
+    """Read `key,key=value,key="a, b"` as pairs; None where a key has no value.
+
+    Raises:
+        PolicyRefused: a quote stands where none can.
+    """
     while True:
         word, comma, after = rest.partition(",")
         key, equals, value = word.partition("=")

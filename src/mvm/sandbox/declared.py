@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from mvm.declare.program import Declared, Image
+    from mvm.policy.browser import BrowserProfile
 
 INSIDE = "MVM_FUNCTION"
 """A variable that is set where a declared function runs: in its sandbox."""
@@ -33,12 +34,14 @@ class Needs(NamedTuple):
         environ: `NAME=VALUE` each.
         image: `host` or `dir:PATH`.
         flake: a flake reference instead of an image, or None.
+        profile: stricter rules that it is held to, its paths absolute; or None.
     """
 
     volumes: tuple[str, ...]
     environ: tuple[str, ...]
     image: str
     flake: str | None
+    profile: BrowserProfile | None
 
 
 def needs_of(declared: Declared, directory: str, environ: Mapping[str, str]) -> Needs:
@@ -55,7 +58,11 @@ def needs_of(declared: Declared, directory: str, environ: Mapping[str, str]) -> 
     """
     image, flake = _image(declared.image, directory)
     volumes = tuple(_volume(text, directory) for text in declared.mounts)
-    return Needs(volumes, tuple(_variables(declared, environ)), image, flake)
+    profile = declared.profile
+    if profile is not None:
+        named = tuple((os.path.join(directory, path), why) for path, why in profile.credentials)
+        profile = profile._replace(credentials=named)
+    return Needs(volumes, tuple(_variables(declared, environ)), image, flake, profile)
 
 
 def _variables(declared: Declared, environ: Mapping[str, str]) -> Iterable[str]:

@@ -105,6 +105,7 @@ class Function:
             limits=self.declared.limits,
             image=needs.image,
             flake=needs.flake,
+            profile=needs.profile,
         )
         return request, caller.argv("call"), caller.surroundings(os.environ)
 

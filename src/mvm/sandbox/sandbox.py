@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Self
 
+    from mvm.policy.browser import BrowserProfile
     from mvm.policy.model import Policy
     from mvm.policy.presets import Discovery
     from mvm.supervisor.client import Client
@@ -57,6 +58,8 @@ class Sandbox:
         memory: bytes it may use, or None. cpus: processors, or None. pids: processes and threads, or None.
         timeout: seconds until the sandbox as a whole is ended, or None.
         backend: `auto` or a backend's name.
+        profile: stricter rules that it is held to (`mvm.browser_profile`), or None; it lives 30 minutes then,
+            unless its policy says otherwise.
 
     Raises:
         PolicyRefused: the policy is not acceptable.
@@ -79,13 +82,19 @@ class Sandbox:
         pids: int | None = None,
         timeout: float | None = None,
         backend: str = "auto",
+        profile: BrowserProfile | None = None,
     ) -> None:
         from mvm.supervisor.request import Request
         from mvm.terms import Limits, Seconds
 
         timeout = _more_than_0("timeout", timeout)
+        policy = _policy_of(network)
+        if profile is not None:
+            from mvm.policy.browser import bounded
+
+            policy = bounded(policy)
         request = Request(
-            policy=_policy_of(network),
+            policy=policy,
             name=name,
             workspace=None if workspace is None else os.fspath(workspace),
             volumes=tuple(volumes),
@@ -98,6 +107,7 @@ class Sandbox:
             ),
             timeout=None if timeout is None else Seconds(timeout),
             backend=backend,
+            profile=profile,
         )
         self._prepare(request)
 

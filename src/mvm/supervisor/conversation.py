@@ -186,6 +186,10 @@ class Connection(Listener):
             return
         by = str(message.get("by", "control"))
         wanted = policy_from_json(message["policy"], source=f"network {by}")
+        if (profile := self._sandbox.plan.profile) is not None:
+            from mvm.policy.browser import judge_terms, refuse
+
+            refuse(tuple(judge_terms(profile, wanted.preset, wanted.ttl)))
         if wanted.forwards != standing.forwards:
             self.send(
                 {
@@ -306,6 +310,7 @@ def describe(sandbox: Sandbox) -> Message:
         "backend": plan.backend,
         "isolation": plan.isolation,
         "image": plan.image,
+        "profile": None if plan.profile is None else plan.profile.to_json(),
         "command": list(sandbox.request.argv),
         "policy": describe_policy(policy, plan),
         "document": policy_to_json(policy),

@@ -48,7 +48,7 @@ def prepare(request: Request, environ: Mapping[str, str], cwd: str) -> tuple[Pla
         The plan, and the backend that can carry it out.
 
     Raises:
-        PolicyRefused: a volume or the workspace is refused.
+        PolicyRefused: a volume or the workspace is refused, or the profile forbids something.
         UsageError: another word is wrong.
         BackendUnavailable: nothing here can do it.
     """
@@ -62,6 +62,11 @@ def prepare(request: Request, environ: Mapping[str, str], cwd: str) -> tuple[Pla
     )
     volumes = tuple(parse_volume(text, cwd=cwd) for text in request.volumes)
     workspace = None if request.workspace is None else parse_workspace(request.workspace, cwd=cwd)
+    lasting = None
+    if request.profile is not None:
+        from mvm.supervisor.profile import require_profile
+
+        lasting = require_profile(request, volumes, workspace, environ=environ, cwd=cwd)
     view = host_view(
         environ=environ,
         home=environ.get("HOME", ""),
@@ -73,6 +78,7 @@ def prepare(request: Request, environ: Mapping[str, str], cwd: str) -> tuple[Pla
         volumes=volumes,
         hostname=name,
         hidden=_own_places(environ),
+        lasting=lasting,
     )
     view = _with_environment(view, request, environ, name)
     if request.workdir is not None and not request.workdir.startswith("/"):
@@ -92,6 +98,7 @@ def prepare(request: Request, environ: Mapping[str, str], cwd: str) -> tuple[Pla
         limits=request.limits,
         timeout=request.timeout,
         image=request.image,
+        profile=request.profile,
     )
     return plan, backend
 

@@ -12,6 +12,7 @@ from mvm.terms import Limits
 
 if TYPE_CHECKING:
     from mvm.errors import Finding
+    from mvm.policy.browser import BrowserProfile
     from mvm.policy.model import Policy
     from mvm.terms import Seconds
 
@@ -36,7 +37,7 @@ class Request(NamedTuple):
         stop_on_denial: whether the first denial ends it.
         decided: how the record tells of the decision on the tool that it is started for
             (`policy.capability.Decision.records`); empty without one.
-        profile: `browser`, or None.
+        profile: stricter rules that it is held to, or None.
         receipt: the file to which the receipt goes, or None.
     """
 
@@ -55,7 +56,7 @@ class Request(NamedTuple):
     timeout: Seconds | None = None
     stop_on_denial: bool = False
     decided: tuple[dict[str, object], ...] = ()
-    profile: str | None = None
+    profile: BrowserProfile | None = None
     receipt: str | None = None
 
     def to_json(self) -> dict[str, object]:
@@ -88,7 +89,17 @@ def request_from_json(words: dict[str, object]) -> Request:
     for key in ("argv", "volumes", "environ", "warnings", "decided"):
         words[key] = tuple(words[key])  # type: ignore[arg-type]
     words["limits"] = Limits(*words["limits"])  # type: ignore[misc]
+    if words["profile"] is not None:
+        words["profile"] = _profile_of(*words["profile"])  # type: ignore[misc]
     return Request(policy=policy, **words)  # type: ignore[arg-type]
+
+
+def _profile_of(
+    workspace: str | None, retain: Seconds | None, long_ttl: str | None, credentials: list[list[str]]
+) -> BrowserProfile:
+    from mvm.policy.browser import BrowserProfile
+
+    return BrowserProfile(workspace, retain, long_ttl, tuple((path, why) for path, why in credentials))
 
 
 def policy_from_json(document: object, source: str = "") -> Policy:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mvm.gateway.gateway import Gateway
     from mvm.plan.plan import Command, Plan
     from mvm.supervisor.forwards import Forwards
+    from mvm.supervisor.kept import Kept
     from mvm.supervisor.listeners import Job, Listener
     from mvm.supervisor.process import Supervisor
     from mvm.supervisor.request import Request
@@ -85,6 +86,7 @@ class Sandbox:
         self._control: Control | None = None
         self._forwards: Forwards | None = None
         self._began = time.monotonic()
+        self._kept: Kept | None = None
         self._main: int | None = None
         self._status: int | None = None
         self._outcome: Outcome | None = None
@@ -107,6 +109,10 @@ class Sandbox:
 
     def _begin(self) -> None:
         plan = self.plan
+        if plan.profile is not None:
+            from mvm.supervisor.profile import take_workspace
+
+            self._kept = take_workspace(self._state, plan.profile)
         self._log = Log.create(self._state, plan.run)
         # First of all that leaves a trace: from here on somebody clears up, should this process be killed.
         machine = self._machine = self._backend.start(plan, self._open_door, self._clear_name)
@@ -161,7 +167,6 @@ class Sandbox:
             isolation=plan.isolation,
             policy=policy_digest(policy),
             preset=policy.preset,
-            profile=self.request.profile,
             unrestricted=policy.unrestricted,
             dns=policy.dns.mode,
             grants=len(policy.grants),
@@ -173,6 +178,7 @@ class Sandbox:
             achieved=plan.achieved,
             limits=machine.limits or None,
             uid=os.geteuid(),
+            **({} if plan.profile is None else plan.profile.to_record()),
         )
         self._record_grants(log)
         for forward in policy.forwards:
@@ -330,6 +336,9 @@ class Sandbox:
             registry.clear(self.plan.name, self._environ)
         if self._gateway is not None:
             self._gateway.close()
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     def _seal(self, result: dict[str, object]) -> None:
         log, gateway, key = self._log, self._gateway, self._key

@@ -42,6 +42,12 @@ def _print(described: dict[str, object], policy: Policy) -> None:
     assert isinstance(digest, dict), "the supervisor is of this version"
     assert isinstance(standing, list), "the supervisor is of this version"
     out(f"policy {digest['digest']} of {described['name']}, run {described['run']}")
+    profile = described["profile"]
+    if isinstance(profile, dict):
+        said = [
+            f"{key} {value}" for key, value in profile.items() if isinstance(value, str) and key != "name"
+        ]
+        out(printable("profile " + ", ".join([str(profile["name"]), *said])))
     out(f"dns {format_dns(policy.dns)}")
     for host, found in policy.dns.static:
         out(f"answer {host} = {', '.join(map(str, found))}")
