@@ -216,6 +216,15 @@ def test_words_that_mean_nothing_are_refused(box: Start, words: dict[str, Any], 
     assert standing.run(["true"]).returncode == 0
 
 
+def test_a_request_that_nobody_foresaw_ends_no_other_sandbox(box: Start, helper: Helper) -> None:
+    """The helper process says what was wrong with it, and goes on."""
+    standing = box()
+    request = mvm.Sandbox(network=closed())._request  # noqa: SLF001  what no word of the library lets through
+    with pytest.raises(mvm.MvmError, match="could not be started"):
+        helper.start({**request.to_json(), "nonsense": 1}, dict(os.environ))
+    assert standing.run(["true"]).returncode == 0
+
+
 @pytest.mark.parametrize("network", [None, "none", {"mode": "none"}, mvm.egress([])])
 def test_nothing_stands_for_a_policy(network: object) -> None:
     """What is no network is refused where it is written; it can't be left out either."""

@@ -61,9 +61,7 @@ def test_while_the_program_runs_its_sandbox_does(program: Tell, mvmctl: Mvmctl, 
     leftovers.expect_none(within_s=5.0)
 
 
-def test_a_program_killed_while_it_starts_one_leaves_nothing(
-    program: Tell, leftovers: Leftovers
-) -> None:
+def test_a_program_killed_while_it_starts_one_leaves_nothing(program: Tell, leftovers: Leftovers) -> None:
     """In the middle of one start after the other."""
     code = (
         "import mvm\nprint('up', flush=True)\nkept = []\nwhile True:\n"
@@ -142,3 +140,30 @@ def test_importing_costs_nothing_and_starts_nothing(program: Tell) -> None:
         "print(open(f'/proc/self/task/{os.getpid()}/children').read())\n"
     ).finish()
     assert (ended.exit_code, ended.stdout) == (0, "[]\n\n")
+
+
+_UNSEEN = "import ctypes\nctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE\n"
+_SPEAKS = (
+    "import os\nfrom mvm.errors import UsageError\nfrom mvm.supervisor.client import Client\n"
+    "try:\n    with Client('orphan', os.environ) as client:\n        print(client.describe()['name'])\n"
+    "except UsageError as error:\n    print('not heard')\n"
+)
+
+
+def test_a_program_that_hides_what_it_is_may_speak_to_its_own_sandbox(program: Tell) -> None:
+    """One that is not dumpable, as programs that hold keys are, is heard like any other."""
+    running = program(_STARTS + _UNSEEN + _SPEAKS)
+    assert running.finish().stdout == "up\norphan\n"
+
+
+@pytest.mark.parametrize("hides", ["", _UNSEEN], ids=["seen", "hidden"])
+def test_nobody_in_namespaces_of_their_own_may_speak_to_it(program: Tell, hides: str) -> None:
+    """The twin: as a workload is, whether it can be looked at or not; outside the same words are heard."""
+    code = (
+        "import subprocess\n"
+        f"words = [sys.executable, '-c', {hides + _SPEAKS!r}]\n"
+        "subprocess.run(words, check=True)\n"
+        "subprocess.run(['unshare', '--map-current-user', '--pid', '--fork', '--', *words], check=True)\n"
+    )
+    running = program(_STARTS + code)
+    assert running.finish().stdout == "up\norphan\nnot heard\n"

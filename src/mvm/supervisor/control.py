@@ -70,12 +70,12 @@ def _is_in_own_user_namespace(pid: int) -> bool:
     try:
         return os.path.samestat(os.stat(f"/proc/{pid}/ns/user"), os.stat("/proc/self/ns/user"))
     except PermissionError:  # it has capabilities that we have not, or is not dumpable (ptrace(2))
-        return _is_in_own_pid_namespace(pid)
+        return is_in_own_pid_namespace(pid)
     except OSError:  # it has gone
         return False
 
 
-def _is_in_own_pid_namespace(pid: int) -> bool:
+def is_in_own_pid_namespace(pid: int) -> bool:
     """Tell it from what everybody may read: a workload is always in one below ours (`NSpid`, proc(5))."""
     try:
         depths = [_pid_numbers(each) for each in (str(pid), "self")]

@@ -1,0 +1,29 @@
+"""Who is heard at a control socket, told from what everybody may read of a process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from mvm.supervisor.control import is_in_own_pid_namespace
+
+pytestmark = pytest.mark.kernel
+
+
+def test_a_process_below_is_told_from_one_beside() -> None:
+    """One in a pid namespace of its own, as every workload is, is not beside us; its parent and we are."""
+    words = ["unshare", "--map-current-user", "--pid", "--fork", "--", "cat"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as beside:
+        assert beside.stdin is not None
+        assert beside.stdout is not None
+        beside.stdin.write(b"x")
+        assert beside.stdout.read(1) == b"x"
+        below = int(Path(f"/proc/{beside.pid}/task/{beside.pid}/children").read_text())
+        assert not is_in_own_pid_namespace(below)
+        assert is_in_own_pid_namespace(beside.pid)
+        assert is_in_own_pid_namespace(os.getpid())
+        beside.stdin.close()
+    assert not is_in_own_pid_namespace(below), "one that has gone"
