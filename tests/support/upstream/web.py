@@ -29,6 +29,16 @@ _H2_STATUS_200 = b"\x88"
 """The whole header block `:status: 200`: entry 8 of the static table (RFC 7541, appendix A)."""
 
 
+_VISITS = b"""<!doctype html><title>visits</title><p id="said"></p><script>
+const before = Number(localStorage.getItem("visits"));
+const cookie = Number((document.cookie.match(/visits=(\\d+)/) || [0, 0])[1]);
+localStorage.setItem("visits", before + 1);
+document.cookie = `visits=${cookie + 1}; max-age=86400; secure`;
+document.getElementById("said").textContent = `storage ${before}, cookie ${cookie}`;
+</script>
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One request; its body has been read and measured."""
@@ -55,6 +65,8 @@ class Response:
 def respond(request: Request) -> Response:
     """An ordinary host: `/bytes/N`, `/redirect?to=URL`, `/request` (what arrived, as JSON), else a greeting.
 
+    `/visits` is a page that counts its visits, in the browser's storage and in a cookie.
+
     A POST or PUT is answered with the number of bytes received.
     """
     path, _, query = request.target.partition("?")
@@ -64,6 +76,8 @@ def respond(request: Request) -> Response:
         return Response(body=int(path.removeprefix("/bytes/")))
     if path == "/redirect":
         return Response(status="302 Found", headers=(("Location", query.removeprefix("to=")),))
+    if path == "/visits":
+        return Response(headers=(("Content-Type", "text/html"),), body=_VISITS)
     if path == "/request":
         seen = {"method": request.method, "target": request.target, "headers": request.headers}
         return Response(body=json.dumps(seen).encode())
