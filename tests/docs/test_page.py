@@ -10,7 +10,7 @@ import pytest
 import mvm
 from mvm.declare.network import document_of
 from mvm.policy.document import document_to_json
-from tests.docs import page, test_page_review, test_page_rules
+from tests.docs import page, test_page_browser, test_page_review, test_page_rules
 from tests.support.source import ROOT
 
 if TYPE_CHECKING:
@@ -110,8 +110,9 @@ def test_the_capability_is_one(mvmctl: Mvmctl, tmp_path: Path) -> None:
     [
         ("Validation rules:", test_page_rules),
         ("Before allowing egress:", test_page_review),
+        ("Use a dedicated profile:", test_page_browser),
     ],
-    ids=["validation", "review"],
+    ids=["validation", "review", "browser"],
 )
 def test_every_rule_has_a_test_with_its_name(title: str, module: ModuleType) -> None:
     """Each bullet of the page names a test, so that none is forgotten."""
