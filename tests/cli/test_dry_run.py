@@ -58,14 +58,6 @@ def test_an_inbound_port_opens_no_way_out(type_in: Callable[..., Said]) -> None:
     assert network["allow"] == []
 
 
-@pytest.mark.parametrize("line", PAGE)
-def test_a_real_start_of_a_flake_says_that_it_cannot(line: str, type_in: Callable[..., Said]) -> None:
-    """Without --dry-run the same command exits 69 and says why; nothing is left behind."""
-    said = type_in(*words_of(line)).expect(69)
-    assert "flake" in said.errors
-    assert said.output == ""
-
-
 def test_the_plan_has_its_schema_and_members(type_in: Callable[..., Said]) -> None:
     """`mvm.plan/1`: the policy with its sources, warnings, the command, and the steps."""
     plan = (
@@ -77,7 +69,7 @@ def test_the_plan_has_its_schema_and_members(type_in: Callable[..., Said]) -> No
     assert plan["warnings"] == []
     assert plan["policy"]["digest"].startswith("sha256:")
     assert plan["policy"]["sources"][".network.dns"] == "default"
-    assert [step["step"] for step in plan["plan"]][:3] == ["identity", "isolation", "door"]
+    assert [step["step"] for step in plan["plan"]][:4] == ["identity", "image", "isolation", "door"]
 
 
 def test_nothing_is_started_or_written(type_in: Callable[..., Said], tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kernel
 
 _RESULT = {
-    "schema", "run", "name", "backend", "isolation", "policy", "outcome", "cause", "exit_code", "duration_s",
+    "schema", "run", "name", "backend", "isolation", "image", "policy", "outcome", "cause", "exit_code", "duration_s",
     "denials", "flows", "receipt",
 }  # fmt: skip
 _DENIAL = {

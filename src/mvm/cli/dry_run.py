@@ -11,10 +11,9 @@ from mvm.cli.policy_options import working_directory
 from mvm.cli.printing import out, print_json, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from mvm.cli.sandbox_options import Wanted
     from mvm.policy.resolve import Resolved
+    from mvm.supervisor.prepare import Prepared
 
 SCHEMA = "mvm.plan/1"
 
@@ -27,32 +26,33 @@ def print_dry_run(wanted: Wanted, *, as_json: bool) -> None:
     """
     from mvm.supervisor.prepare import dry_run
 
-    steps = dry_run(wanted.request, wanted.environ, working_directory())
+    prepared = dry_run(wanted.request, wanted.environ, working_directory())
     if as_json:
-        print_json(to_json(wanted, steps))
+        print_json(to_json(wanted, prepared))
         return
     for line in describe_policy(wanted.resolved):
         out(line)
-    for finding in wanted.resolved.warnings:
+    for finding in prepared.request.warnings:
         out(f"  warning: {printable(finding.message)}")
-    for title, lines in steps:
+    for title, lines in prepared.plan.describe():
         out(title)
         for line in lines:
             out(f"  {printable(line)}")
 
 
-def to_json(wanted: Wanted, steps: Sequence[tuple[str, Sequence[str]]]) -> dict[str, object]:
+def to_json(wanted: Wanted, prepared: Prepared) -> dict[str, object]:
     """Give the object `mvm.plan/1`."""
     from mvm.policy.report import finding_to_json
 
     return {
         "schema": SCHEMA,
         "policy": policy_with_sources(wanted.resolved),
-        "warnings": [finding_to_json(finding) for finding in wanted.resolved.warnings],
+        "warnings": [finding_to_json(finding) for finding in prepared.request.warnings],
         "profile": None if wanted.request.profile is None else wanted.request.profile.to_json(),
-        "command": list(wanted.request.argv),
+        "command": list(prepared.request.argv),
         "flake": wanted.request.flake,
-        "plan": [{"step": title, "lines": list(lines)} for title, lines in steps],
+        "image": {"kind": prepared.image.kind, "digest": prepared.image.digest},
+        "plan": [{"step": title, "lines": list(lines)} for title, lines in prepared.plan.describe()],
     }
 
 

@@ -48,13 +48,10 @@ def command(argv: tuple[str, ...], *, capture: bool, **words: Unpack[SandboxWord
 
 
 def _run(argv: tuple[str, ...], *, capture: bool, words: SandboxWords) -> int:
-    if not argv and words["app"] is None and not words["dry_run"]:
-        raise UsageError(
-            "there is no command to run", hint="mvmctl run [OPTIONS] -- CMD, or mvmctl up without one"
-        )
     if capture and not words["as_json"]:
         raise UsageError("--capture needs --json: it puts the output into the object", hint="add --json")
     wanted = want(words, argv)
+    wanted.request = wanted.request._replace(needs_command=True)
     if words["dry_run"]:
         from mvm.cli.dry_run import print_dry_run
 
@@ -65,6 +62,7 @@ def _run(argv: tuple[str, ...], *, capture: bool, words: SandboxWords) -> int:
 
 def _start(wanted: Wanted, *, capture: bool, as_json: bool) -> int:
     from mvm.cli.policy_options import working_directory
+    from mvm.cli.progress import told
     from mvm.supervisor.run import Streams, run
 
     streams = Streams()
@@ -74,7 +72,7 @@ def _start(wanted: Wanted, *, capture: bool, as_json: bool) -> int:
         from mvm.cli.printing import err
 
         err(f"mvmctl: policy from {wanted.found}")
-    ended = run(wanted.request, wanted.environ, working_directory(), streams)
+    ended = run(wanted.request, wanted.environ, working_directory(), streams, told=told)
     if as_json:
         from mvm.cli.printing import print_json
 

@@ -39,6 +39,7 @@ class SandboxWords(PolicyWords):
     volume: tuple[str, ...]
     workspace: str | None
     workdir: str | None
+    user: str | None
     env: tuple[str, ...]
     memory: str | None
     cpus: float | None
@@ -111,6 +112,7 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
         "--workspace", metavar="DIR", help="A directory that is writable inside, and where it starts."
     ),
     click.option("-w", "--workdir", metavar="DIR", help="Where it starts, as a path inside."),
+    click.option("--user", metavar="USER[:GROUP]", help="Who it is, of the users that an image has."),
     click.option(
         "-e",
         "--env",
@@ -208,6 +210,7 @@ def want(words: SandboxWords, argv: tuple[str, ...]) -> Wanted:
         workspace=words["workspace"],
         volumes=words["volume"],
         workdir=words["workdir"],
+        user=words["user"],
         environ=words["env"],
         limits=Limits(memory, words["cpus"], words["pids"]),
         timeout=timeout,

@@ -63,11 +63,12 @@ def _up(argv: tuple[str, ...], *, detach: bool, words: SandboxWords) -> int:
 
 def _detach(wanted: Wanted, *, as_json: bool) -> int:
     from mvm.cli.policy_options import working_directory
+    from mvm.cli.progress import told
     from mvm.supervisor.daemon import start_detached
 
     for finding in wanted.request.warnings:
         err(f"mvmctl: warning: {finding.message}")
-    started = start_detached(wanted.request, wanted.environ, working_directory())
+    started = start_detached(wanted.request, wanted.environ, working_directory(), told=told)
     if as_json:
         from mvm.cli.printing import print_json
 
@@ -79,10 +80,11 @@ def _detach(wanted: Wanted, *, as_json: bool) -> int:
 
 def _stay(wanted: Wanted, *, as_json: bool) -> int:
     from mvm.cli.policy_options import working_directory
+    from mvm.cli.progress import told
     from mvm.supervisor.run import Streams, run
 
     streams = Streams("stderr", "inherit") if as_json else Streams()
-    ended = run(wanted.request, wanted.environ, working_directory(), streams)
+    ended = run(wanted.request, wanted.environ, working_directory(), streams, told=told)
     if as_json:
         from mvm.cli.printing import print_json
 

@@ -86,6 +86,18 @@ CAPABILITY = Family(
     "mvmctl capability run tools.json web_fetch -- curl https://api.example.com/",
 )
 
+IMAGE = Family(
+    "The cache of images.",
+    "See and clear the cache of what sandboxes are made of: archives and OCI images, unpacked once.",
+    {
+        "ls": Verb("mvm.cli.image.ls", "List the images in the cache."),
+        "inspect": Verb("mvm.cli.image.inspect", "Show one image."),
+        "rm": Verb("mvm.cli.image.rm", "Remove images."),
+        "prune": Verb("mvm.cli.image.prune", "Remove what no sandbox uses."),
+    },
+    "mvmctl image ls",
+)
+
 VERBS: Mapping[str, Verb | Family] = {
     "run": Verb("mvm.cli.run", "Run one command in a fresh sandbox."),
     "up": Verb("mvm.cli.up", "Start a named sandbox."),
@@ -95,6 +107,7 @@ VERBS: Mapping[str, Verb | Family] = {
     "down": Verb("mvm.cli.down", "Stop sandboxes."),
     "network": NETWORK,
     "capability": CAPABILITY,
+    "image": IMAGE,
     "audit": AUDIT,
     "compile": Verb("mvm.cli.compile", "Print what a Python file declares, without importing it."),
     "doctor": Verb("mvm.cli.doctor", "Say what this machine can enforce, and how to get what is missing."),

@@ -12,7 +12,8 @@ from mvm.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_PLAIN = ("TERM", "COLORTERM", "LANG", "LANGUAGE", "TZ", "NO_COLOR")
+_TERMINAL = ("TERM", "COLORTERM", "NO_COLOR")
+_PLAIN = (*_TERMINAL, "LANG", "LANGUAGE", "TZ")
 # Words that choose among what is visible anyway, and name no place.
 _CHOICES = ("PYENV_VERSION", "RBENV_VERSION", "NODENV_VERSION", "RUSTUP_TOOLCHAIN", "CONDA_DEFAULT_ENV")
 # Kept where what they name is there inside.
@@ -40,6 +41,11 @@ def scrub(environ: Mapping[str, str], *, is_there: Callable[[str], bool]) -> dic
         if value.startswith("/") and is_there(value):
             kept[name] = value
     return kept
+
+
+def terminal_words(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what of the caller's environment fits any image: how its terminal wants to be spoken to."""
+    return {name: environ[name] for name in _TERMINAL if name in environ}
 
 
 def parse_env(text: str, *, environ: Mapping[str, str]) -> dict[str, str]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from mvm.terms import Address
 
+NIX_STORE = "/nix/store"
 _STANDARD_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 # What programs of the system read outside its directories: packages installed, certificates, processors.
 _STATE = ("/var/lib/dpkg", "/var/lib/ca-certificates", "/sys/devices/system/cpu")
@@ -46,6 +47,7 @@ def host_view(  # each is a fact of its own, given by name
     resolvers: Sequence[Address],
     workspace: str | None,
     volumes: Sequence[Bind],
+    packages: Sequence[Bind] = (),
     hostname: str = "sandbox",
     hidden: Sequence[str] = (),
     lasting: str | None = None,
@@ -62,6 +64,7 @@ def host_view(  # each is a fact of its own, given by name
         resolvers: the gateway's name servers, in their order.
         workspace: a real path (`volumes.parse_workspace`), writable at its own place; or None.
         volumes: as `volumes.parse_volume` made them.
+        packages: store paths of a flake, seen instead of this machine's own ones.
         hostname: the sandbox's own, letters, digits and hyphens.
         hidden: real paths of directories that no volume shows, mvm's own; there when the view is made.
         lasting: a directory of mvm's own that is the home inside, at `LASTING`, and stays; or None.
@@ -87,6 +90,10 @@ def host_view(  # each is a fact of its own, given by name
     add_devices(tree)
     own_place = tuple(bind.source for bind in asked if bind.source == bind.target)
     add_tools(tree, environ=environ, home=real_home, claimed=own_place)
+    if packages:
+        tree.tmpfs(NIX_STORE, mode=0o755, owned=False)
+        for bind in packages:
+            tree.bind(bind)
     add_asked(tree, asked, hidden)
     path = _path_inside(tree, environ)
     kept = scrub(environ, is_there=lambda place: _is_there(tree, place))

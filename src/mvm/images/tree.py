@@ -14,7 +14,9 @@ from mvm.plan.view import Bind, Device, File, Link, Terminals, Tmpfs
 
 if TYPE_CHECKING:
     from mvm.errors import Finding
-    from mvm.plan.view import Entry
+    from mvm.plan.view import Entry, Overlay
+
+_MOST_LINKS = 40  # as the kernel follows (path_resolution(7))
 
 
 class Tree:
@@ -26,10 +28,11 @@ class Tree:
         findings: as `View.findings`.
     """
 
-    def __init__(self) -> None:
-        """Start with nothing in it."""
+    def __init__(self, root: Overlay | None = None) -> None:
+        """Start with nothing in it, or with an image's tree."""
         self.tracer = Tracer()
-        self.entries: list[Entry] = []
+        self.entries: list[Entry] = [] if root is None else [root]
+        self._root = root
         self.findings: list[Finding] = []
         self._mounts: dict[str, Bind | Tmpfs] = {}
         self._links: dict[str, str] = {}
@@ -71,7 +74,9 @@ class Tree:
 
     def file(self, target: str, content: bytes, mode: int = 0o444) -> None:
         """Add a generated file; below a bind the host must have a file there already."""
-        self.entries.append(File(target, content, mode, over=isinstance(self.covering(target), Bind)))
+        makes = self._root is not None and self.covering(target) is None
+        over = makes or isinstance(self.covering(target), Bind)
+        self.entries.append(File(target, content, mode, over, makes))
 
     def link(self, target: str, to: str) -> None:
         """Add a symbolic link, unless a bind shows that place already or the same link is there."""
@@ -98,9 +103,39 @@ class Tree:
 
     def inside(self, path: str) -> str:
         """Return `path`, absolute and normalised, with the view's own links in it followed."""
-        for _ in range(40):  # MAXSYMLINKS; a loop of links leaves the path as it is
+        for _ in range(_MOST_LINKS):  # a loop of links leaves the path as it is
             link = next((target for target in self._links if lies_in(path, target)), None)
             if link is None:
-                return path
+                break
             path = plain(os.path.join(os.path.dirname(link), self._links[link]) + path[len(link) :])
-        return path
+        return path if self._root is None else follow(self._root.source, path)
+
+
+def follow(root: str, path: str) -> str:
+    """Follow the links that an image has on the way to a path, none of which leads out of it.
+
+    Args:
+        root: of the image's tree, on the host.
+        path: absolute, as the workload writes it.
+
+    Returns:
+        The path inside at which there is no link on the way; parts that don't exist stay as they are.
+    """
+    done, waiting, links = "", [part for part in path.split("/") if part], 0
+    while waiting:
+        part = waiting.pop(0)
+        if part == "..":
+            done = done.rpartition("/")[0]
+            continue
+        place = f"{done}/{part}"
+        try:
+            to = os.readlink(root + place)
+        except OSError:  # no link, or not there
+            done = place
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            return path
+        done = "" if to.startswith("/") else done
+        waiting = [*(part for part in to.split("/") if part not in {"", "."}), *waiting]
+    return done or "/"

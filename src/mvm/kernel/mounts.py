@@ -7,6 +7,7 @@ fails raises OSError that says what was tried. All act on the mount namespace of
 from __future__ import annotations
 
 import os
+import re
 import struct
 
 from mvm.kernel.syscalls import call, checked, library
@@ -116,6 +117,24 @@ def tmpfs(
     """
     data = f"mode={mode:o},uid={uid},gid={gid}" + ("" if size is None else f",size={size}")
     mount("tmpfs", target, "tmpfs", flags, data)
+
+
+def overlay(target: str, *, lower: str, upper: str, work: str, volatile: bool) -> None:
+    """Attach a tree whose changes are kept apart (overlayfs; in a user namespace Linux 5.11).
+
+    Args:
+        target: existing directory.
+        lower: the tree; it is never written.
+        upper: directory that takes what is changed.
+        work: empty directory on the same file system as `upper`.
+        volatile: whether `upper` is not worth waiting for a disk.
+
+    Raises:
+        OSError: it was refused.
+    """
+    escaped = (re.sub(r"([\\\\,:])", r"\\\1", place) for place in (lower, upper, work))
+    data = "lowerdir={},upperdir={},workdir={},userxattr".format(*escaped)
+    mount("overlay", target, "overlay", NOSUID | NODEV, data + (",volatile" if volatile else ""))
 
 
 def devpts(target: str) -> None:

@@ -46,7 +46,9 @@ class Identity(NamedTuple):
         )
 
 
-def choose(uid: int, gid: int, uid_map: str, gid_map: str) -> Identity:
+def choose(
+    uid: int, gid: int, uid_map: str, gid_map: str, *, inside: tuple[int, int] | None = None
+) -> Identity:
     """Choose the workload's ids.
 
     Args:
@@ -54,11 +56,25 @@ def choose(uid: int, gid: int, uid_map: str, gid_map: str) -> Identity:
         gid: its effective group id.
         uid_map: the text of /proc/self/uid_map: which users the caller's namespace knows.
         gid_map: the same of groups.
+        inside: user and group as an image has them, or None for an ordinary user's.
 
     Returns:
         An ordinary user stays who they are. Root gives way to `UNPRIVILEGED`, or, where the caller's own
         namespace does not know it (a container without root outside), to its own id under another name.
     """
+    chosen = _choose(uid, gid, uid_map, gid_map)
+    if inside is None:
+        return chosen
+    inside_uid, inside_gid = inside
+    return chosen._replace(
+        inside_uid=inside_uid,
+        inside_gid=inside_gid,
+        inner_uid_map=f"{inside_uid} {chosen.outside_uid} 1",
+        inner_gid_map=f"{inside_gid} {chosen.outside_gid} 1",
+    )
+
+
+def _choose(uid: int, gid: int, uid_map: str, gid_map: str) -> Identity:
     if uid != 0:
         return _same(uid, gid)
     if not (_knows(uid_map, UNPRIVILEGED) and _knows(gid_map, UNPRIVILEGED)):

@@ -51,6 +51,7 @@ class Plan(NamedTuple):
         limits: what it may use.
         timeout: seconds until it is ended, or None.
         image: which image the tree is made of, in words.
+        digest: of the image, or None for what is used where it lies.
         profile: stricter rules that it was held to, or None.
     """
 
@@ -67,6 +68,7 @@ class Plan(NamedTuple):
     limits: Limits
     timeout: Seconds | None
     image: str
+    digest: str | None
     profile: BrowserProfile | None = None
 
     def describe(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -75,6 +77,7 @@ class Plan(NamedTuple):
         return (
             *held,
             ("identity", (self.identity.describe(),)),
+            ("image", (self.image if self.digest is None else f"{self.image} ({self.digest})",)),
             ("isolation", (f"{self.backend}: {self.isolation}",)),
             ("door", _door(self.policy)),
             ("files", self.view.describe()),

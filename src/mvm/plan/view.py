@@ -7,7 +7,7 @@ The entries are tuples by `NamedTuple`, not dataclasses: eight classes cost a st
 What a backend that makes a view may rely on, and must do:
 
 - It starts from an empty tmpfs, makes the entries in their order, and leaves that tmpfs read-only, and every
-  `Tmpfs` that isn't `owned`.
+  `Tmpfs` that isn't `owned`. An `Overlay` comes first, if at all, and stands in place of that tmpfs.
 - No target passes through a `Link` of the same view, and each is absolute and normalised. A mount on the
   target of an earlier one covers it.
 - A missing directory on the way to a target is made with mode 0755, and belongs to whoever the tmpfs belongs
@@ -48,6 +48,28 @@ class Bind(NamedTuple):
         """Return one line for `--dry-run`."""
         origin = "" if self.source == self.target else f" from {self.source}"
         return f"{self.target}{origin} ({'read-write' if self.writable else 'read-only'}: {self.reason})"
+
+
+class Overlay(NamedTuple):
+    """A root tree of an image: read-only, with what is changed in it kept apart.
+
+    Attributes:
+        source: absolute real path of the tree on the host.
+        upper: absolute path of the directory on the host that keeps what is changed, with `upper` and `work`
+            in it; None to keep it in memory, as long as the sandbox lives.
+        reason: what it is, for people.
+        target: where it is seen: it is the root.
+    """
+
+    source: str
+    upper: str | None
+    reason: str
+    target: str = "/"
+
+    def describe(self) -> str:
+        """Return one line for `--dry-run`."""
+        kept = "in memory" if self.upper is None else f"in {self.upper}"
+        return f"{self.target} from {self.source} ({self.reason}; changes are kept {kept})"
 
 
 class Link(NamedTuple):
@@ -98,12 +120,14 @@ class File(NamedTuple):
         mode: permission bits; never writable for the workload where `over`.
         over: whether a file of the host is seen at `target` through an earlier `Bind`: then this one must be
             mounted over it, read-only, and never be written into it.
+        makes: whether that file may be missing and is made then, since it lies in an `Overlay`.
     """
 
     target: str
     content: bytes
     mode: int
     over: bool
+    makes: bool = False
 
     def describe(self) -> str:
         """Return one line for `--dry-run`."""
@@ -138,7 +162,7 @@ class Terminals(NamedTuple):
         return f"{self.target} (own terminals)"
 
 
-Entry = Bind | Link | Tmpfs | File | Device | Terminals
+Entry = Bind | Overlay | Link | Tmpfs | File | Device | Terminals
 
 
 class View(NamedTuple):
@@ -163,8 +187,13 @@ class View(NamedTuple):
         return tuple(entry.describe() for entry in self.entries)
 
     @property
+    def root(self) -> Overlay | None:
+        """The image's tree, where the root is one."""
+        return next((entry for entry in self.entries if isinstance(entry, Overlay)), None)
+
+    @property
     def writable(self) -> tuple[str, ...]:
         """The places inside below which the workload may write, as far as permissions let it."""
-        places = [entry.target for entry in self.entries if isinstance(entry, Tmpfs)]
+        places = [entry.target for entry in self.entries if isinstance(entry, Tmpfs | Overlay)]
         places += [entry.target for entry in self.entries if isinstance(entry, Bind) and entry.writable]
         return (*places, "/proc")

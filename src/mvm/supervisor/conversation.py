@@ -175,6 +175,8 @@ class Connection(Listener):
                 )
 
     def _set(self, message: Message) -> None:
+        from dataclasses import replace
+
         from mvm.policy.document import policy_digest
         from mvm.supervisor.request import policy_from_json, with_sources
 
@@ -189,6 +191,7 @@ class Connection(Listener):
         if (profile := self._sandbox.plan.profile) is not None:
             from mvm.policy.browser import judge_terms, refuse
 
+            wanted = wanted if wanted.ttl is not None else replace(wanted, ttl=standing.ttl)
             refuse(tuple(judge_terms(profile, wanted.preset, wanted.ttl)))
         if wanted.forwards != standing.forwards:
             self.send(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mvm import errors
 from mvm.audit.state import CONSOLE_FILE, RUNS, state_directory
 from mvm.gateway.loop import READ
+from mvm.supervisor.material import in_silence
 from mvm.supervisor.prepare import prepare
 from mvm.supervisor.process import Supervisor
 from mvm.supervisor.run import Foreground, Streams
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
 
+    from mvm.images.image import Told
     from mvm.supervisor.request import Request
 
 
@@ -30,8 +32,16 @@ def console_path(environ: Mapping[str, str], run: str) -> str:
     return f"{state_directory(environ)}/{RUNS}/{run}/{CONSOLE_FILE}"
 
 
-def start_detached(request: Request, environ: Mapping[str, str], cwd: str) -> dict[str, str]:
+def start_detached(
+    request: Request, environ: Mapping[str, str], cwd: str, *, told: Told = in_silence
+) -> dict[str, str]:
     """Start a sandbox in a process of its own and come back when it stands.
+
+    Args:
+        request: what was asked.
+        environ: the caller's environment.
+        cwd: the caller's working directory, absolute.
+        told: is told of what takes long before it starts.
 
     Returns:
         Its `name` and `run`.
@@ -39,7 +49,8 @@ def start_detached(request: Request, environ: Mapping[str, str], cwd: str) -> di
     Raises:
         UsageError, PolicyRefused, BackendUnavailable, AuditError: nothing was started.
     """
-    plan, backend = prepare(request, environ, cwd)
+    prepared = prepare(request, environ, cwd, told=told)
+    plan = prepared.plan
     answer, say = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
@@ -49,7 +60,7 @@ def start_detached(request: Request, environ: Mapping[str, str], cwd: str) -> di
         try:
             with Supervisor() as supervisor:
                 try:
-                    sandbox = supervisor.add(request, plan, backend, environ)
+                    sandbox = supervisor.add(prepared, environ)
                     streams = Streams("log", "log", console_path(environ, plan.run))
                     Foreground(supervisor, sandbox, environ, streams).start()
                 except errors.MvmError as error:
@@ -123,15 +134,15 @@ def serve(channel: socket.socket) -> None:
             assert isinstance(environ, dict), "the library is of this version"
             try:
                 request = request_from_json(words)
-                plan, backend = prepare(request, environ, str(message["cwd"]))
-                supervisor.add(request, plan, backend, environ)
+                prepared = prepare(request, environ, str(message["cwd"]))
+                supervisor.add(prepared, environ)
             except errors.MvmError as error:
                 found = error.findings if isinstance(error, errors.PolicyRefused) else ()
                 said = {"error": error.message, "hint": error.hint, "exit": error.exit_code}
                 return {**said, "findings": found}
             except Exception as error:  # noqa: BLE001  the other sandboxes of the caller must not end with it
                 return {"error": f"the sandbox could not be started: {error!r}", "hint": "", "exit": 70}
-            return {"name": plan.name, "run": plan.run}
+            return {"name": prepared.plan.name, "run": prepared.plan.run}
 
         supervisor.loop.watch(channel.fileno(), READ, on_message)
         supervisor.loop.run()

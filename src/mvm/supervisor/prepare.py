@@ -1,31 +1,32 @@
-"""From a request to a plan: this machine is looked at, nothing is made.
+"""From a request to a plan: this machine is looked at, and nothing is made of it but images in the cache.
 
-Owns the choice of backend and image, and what the environment says by default. Must never start, write
-or reserve anything: `--dry-run` ends here.
+Owns the choice of backend and image, and what the environment says by default. Must never start or reserve
+anything: `--dry-run` ends here, and then nothing is written either.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mvm.audit.run_id import make_run_id
 from mvm.audit.state import runtime_directory, state_directory
 from mvm.errors import AuditError, BackendUnavailable, UsageError
-from mvm.gateway.names import POOLS
 from mvm.images.environment import parse_env
-from mvm.images.host import host_view
 from mvm.images.volumes import parse_volume, parse_workspace
 from mvm.plan import capabilities, identity
 from mvm.plan.plan import Plan
+from mvm.supervisor.material import Places, about_needs, image_of, in_silence, user_of, view_of
 from mvm.supervisor.registry import check_name
 from mvm.terms import Preset
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from mvm.backends.interface import Backend
+    from mvm.images.image import Image, Told
+    from mvm.plan.identity import Identity
     from mvm.plan.view import View
     from mvm.supervisor.request import Request
 
@@ -36,30 +37,80 @@ _NO_RETRIES = {"PIP_RETRIES": "0", "npm_config_fetch_retries": "0"}
 _WITH_REGISTRIES = (Preset.REGISTRIES, Preset.DEV, Preset.UNRESTRICTED)
 
 
-def prepare(request: Request, environ: Mapping[str, str], cwd: str) -> tuple[Plan, Backend]:
+class Prepared(NamedTuple):
+    """A sandbox that can be started.
+
+    Attributes:
+        request: what was asked, its command filled in from the image where it names none.
+        plan: what will be made.
+        backend: who can carry it out.
+        image: what it is made of; to be closed once the sandbox has ended.
+    """
+
+    request: Request
+    plan: Plan
+    backend: Backend
+    image: Image
+
+
+def prepare(
+    request: Request, environ: Mapping[str, str], cwd: str, *, told: Told | None = in_silence
+) -> Prepared:
     """Decide everything about a sandbox.
 
     Args:
         request: what was asked.
         environ: the caller's environment.
         cwd: the caller's working directory, absolute.
-
-    Returns:
-        The plan, and the backend that can carry it out.
+        told: is told of what takes long, the unpacking of an image; None to unpack and build nothing.
 
     Raises:
-        PolicyRefused: a volume or the workspace is refused, or the profile forbids something.
+        PolicyRefused: an image, a volume or the workspace is refused, or the profile forbids something.
         UsageError: another word is wrong.
         BackendUnavailable: nothing here can do it.
     """
     backend = find_backend(request.backend)
-    _require_host_image(request)
     run = make_run_id(time.time_ns() // 1_000_000, os.urandom(10))
     name = check_name(request.name) if request.name is not None else f"run-{run[-10:].lower()}"
+    if request.workdir is not None and not request.workdir.startswith("/"):
+        msg = f"--workdir {request.workdir!r} is not absolute"
+        raise UsageError(msg, hint="name a directory as it is inside, like /work")
     asked = capabilities.demands(request.policy)
-    who = identity.choose(
-        os.geteuid(), os.getegid(), _read("/proc/self/uid_map"), _read("/proc/self/gid_map")
-    )
+    achieved = capabilities.require(backend.name, asked, backend.missing())
+    places = _places(request, environ, cwd)
+    who = _identity(None)
+    image = image_of(request, environ, cwd, owner=_owner_of_trees(who), told=told)
+    try:
+        request = _with_command(request, image)
+        user = user_of(image, request.user)
+        who = who if user is None else _identity((user.uid, user.gid))
+        view = view_of(image, user, who, places, environ=environ, cwd=cwd, hostname=name)
+        view = _with_environment(view, request, environ, name)
+        plan = Plan(
+            run=run,
+            name=name,
+            backend=backend.name,
+            isolation=backend.isolation(),
+            policy=request.policy,
+            requested=asked,
+            achieved=achieved,
+            identity=who,
+            view=view,
+            workdir=request.workdir or view.workdir,
+            limits=request.limits,
+            timeout=request.timeout,
+            image=image.words,
+            digest=image.digest,
+            profile=request.profile,
+        )
+        request = request._replace(warnings=(*request.warnings, *about_needs(image, request.policy)))
+    except BaseException:
+        image.close()
+        raise
+    return Prepared(request, plan, backend, image)
+
+
+def _places(request: Request, environ: Mapping[str, str], cwd: str) -> Places:
     volumes = tuple(parse_volume(text, cwd=cwd) for text in request.volumes)
     workspace = None if request.workspace is None else parse_workspace(request.workspace, cwd=cwd)
     lasting = None
@@ -67,50 +118,38 @@ def prepare(request: Request, environ: Mapping[str, str], cwd: str) -> tuple[Pla
         from mvm.supervisor.profile import require_profile
 
         lasting = require_profile(request, volumes, workspace, environ=environ, cwd=cwd)
-    view = host_view(
-        environ=environ,
-        home=environ.get("HOME", ""),
-        cwd=cwd,
-        inside_uid=who.inside_uid,
-        inside_gid=who.inside_gid,
-        resolvers=POOLS.resolver,
-        workspace=workspace,
-        volumes=volumes,
-        hostname=name,
-        hidden=_own_places(environ),
-        lasting=lasting,
-    )
-    view = _with_environment(view, request, environ, name)
-    if request.workdir is not None and not request.workdir.startswith("/"):
-        msg = f"--workdir {request.workdir!r} is not absolute"
-        raise UsageError(msg, hint="name a directory as it is inside, like /work")
-    plan = Plan(
-        run=run,
-        name=name,
-        backend=backend.name,
-        isolation=backend.isolation(),
-        policy=request.policy,
-        requested=asked,
-        achieved=capabilities.require(backend.name, asked, backend.missing()),
-        identity=who,
-        view=view,
-        workdir=request.workdir or view.workdir,
-        limits=request.limits,
-        timeout=request.timeout,
-        image=request.image,
-        profile=request.profile,
-    )
-    return plan, backend
+    return Places(workspace, volumes, _own_places(environ), lasting)
 
 
-def dry_run(request: Request, environ: Mapping[str, str], cwd: str) -> tuple[tuple[str, Sequence[str]], ...]:
-    """Say what would be done: the plan's steps. Nothing is made.
+def _identity(inside: tuple[int, int] | None) -> Identity:
+    maps = _read("/proc/self/uid_map"), _read("/proc/self/gid_map")
+    return identity.choose(os.geteuid(), os.getegid(), *maps, inside=inside)
+
+
+def _owner_of_trees(who: Identity) -> tuple[int, int] | None:
+    """Whom an image's files belong to: the workload, which is another than root where root starts it."""
+    return None if who.outside_uid == os.geteuid() else (who.outside_uid, who.outside_gid)
+
+
+def _with_command(request: Request, image: Image) -> Request:
+    if request.argv:
+        return request
+    argv = (*image.config.entrypoint, *image.config.cmd)
+    if not argv and request.needs_command:
+        msg = f"there is no command to run, and {image.words} names none"
+        raise UsageError(msg, hint="mvmctl run [OPTIONS] -- CMD, or mvmctl up without one")
+    return request._replace(argv=argv)
+
+
+def dry_run(request: Request, environ: Mapping[str, str], cwd: str) -> Prepared:
+    """Decide everything, and make nothing: an image that is not in the cache is not unpacked for it.
 
     Raises:
         UsageError, PolicyRefused, BackendUnavailable: it would be refused.
     """
-    plan, _ = prepare(request._replace(flake=None), environ, cwd)
-    return plan.describe()
+    prepared = prepare(request._replace(needs_command=False), environ, cwd, told=None)
+    prepared.image.close()
+    return prepared
 
 
 def find_backend(name: str) -> Backend:
@@ -129,19 +168,6 @@ def find_backend(name: str) -> Backend:
         raise BackendUnavailable(msg, hint="leave --backend out, or write --backend namespace")
     msg = f"{name!r} is no backend"
     raise UsageError(msg, hint=f"write one of {', '.join(BACKENDS)}")
-
-
-def _require_host_image(request: Request) -> None:
-    if request.flake is not None:
-        msg = f"building the flake {request.flake!r} is not part of this version"
-        raise BackendUnavailable(msg, hint="leave --flake out to use this machine's own system, read-only")
-    if request.image == "host":
-        return
-    if request.image.partition(":")[0] in {"dir", "tar", "oci"}:
-        msg = f"the image {request.image!r} can't be used by this version"
-        raise BackendUnavailable(msg, hint="leave --image out to use this machine's own system, read-only")
-    msg = f"{request.image!r} is no image"
-    raise UsageError(msg, hint="write host, dir:PATH, tar:PATH or oci:PATH[:TAG]")
 
 
 def _with_environment(view: View, request: Request, environ: Mapping[str, str], name: str) -> View:

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Self
 
-    from mvm.backends.interface import Backend
-    from mvm.plan.plan import Plan
-    from mvm.supervisor.request import Request
+    from mvm.supervisor.prepare import Prepared
 
 
 class Supervisor:
@@ -56,13 +54,13 @@ class Supervisor:
                 os.close(descriptor)
         self.loop.close()
 
-    def add(self, request: Request, plan: Plan, backend: Backend, environ: Mapping[str, str]) -> Sandbox:
-        """Begin a sandbox.
+    def add(self, prepared: Prepared, environ: Mapping[str, str]) -> Sandbox:
+        """Begin a sandbox, whose image is let go when it has ended, or can't begin.
 
         Raises:
             UsageError, AuditError, BackendUnavailable: as `Sandbox.begin`.
         """
-        sandbox = Sandbox(self, request, plan, backend, environ)
+        sandbox = Sandbox(self, prepared, environ)
         try:
             sandbox.begin()
         except OSError as error:

@@ -22,12 +22,14 @@ class Request(NamedTuple):
 
     Attributes:
         policy: what it may reach.
-        argv: the first command; empty for a sandbox that waits for `exec`.
+        argv: the first command; empty for the image's own, or for a sandbox that waits for `exec`.
+        needs_command: whether it is refused where there is none.
         name: its name, or None for one made from the run id.
         warnings: what was found about the policy and is no error.
         backend: `auto` or a backend's name.
         image: `host`, or another image's words.
         flake: a flake reference instead of an image, or None.
+        user: `USER[:GROUP]` of the image, or None for its own choice.
         workspace: a directory of the caller's, writable inside, or None.
         volumes: `SRC:DST[:ro|rw]`, each.
         workdir: where the first command starts, or None for the image's own choice.
@@ -43,11 +45,13 @@ class Request(NamedTuple):
 
     policy: Policy
     argv: tuple[str, ...] = ()
+    needs_command: bool = False
     name: str | None = None
     warnings: tuple[Finding, ...] = ()
     backend: str = "auto"
     image: str = "host"
     flake: str | None = None
+    user: str | None = None
     workspace: str | None = None
     volumes: tuple[str, ...] = ()
     workdir: str | None = None

@@ -42,6 +42,7 @@ def make_result(sandbox: Sandbox, outcome: Outcome, status: int | None, duration
         "name": sandbox.plan.name,
         "backend": sandbox.plan.backend,
         "isolation": sandbox.plan.isolation,
+        "image": {"kind": sandbox.plan.image.partition(":")[0], "digest": sandbox.plan.digest},
         "policy": describe_policy(sandbox.gateway.authority.policy, sandbox.plan),
         "outcome": str(outcome),
         "cause": None if cause is None else str(cause),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mvm.plan.plan import Command
 from mvm.supervisor import terminal
 from mvm.supervisor.listeners import Job, Listener
+from mvm.supervisor.material import in_silence
 from mvm.supervisor.notices import Notices
 from mvm.supervisor.prepare import prepare
 from mvm.supervisor.process import Supervisor
@@ -20,6 +21,7 @@ from mvm.supervisor.process import Supervisor
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mvm.images.image import Told
     from mvm.supervisor.request import Request
     from mvm.supervisor.story import Sandbox
     from mvm.supervisor.streams import Capture, Tap
@@ -59,7 +61,9 @@ class Ended(NamedTuple):
     cut: bool
 
 
-def run(request: Request, environ: Mapping[str, str], cwd: str, streams: Streams) -> Ended:
+def run(
+    request: Request, environ: Mapping[str, str], cwd: str, streams: Streams, *, told: Told = in_silence
+) -> Ended:
     """Start a sandbox, stay with it, and say what came of it.
 
     Args:
@@ -67,14 +71,15 @@ def run(request: Request, environ: Mapping[str, str], cwd: str, streams: Streams
         environ: the caller's environment.
         cwd: the caller's working directory, absolute.
         streams: where output goes.
+        told: is told of what takes long before it starts.
 
     Raises:
         UsageError, PolicyRefused, BackendUnavailable: nothing was started.
         AuditError: the record could not be written; the sandbox has ended.
     """
-    plan, backend = prepare(request, environ, cwd)
+    prepared = prepare(request, environ, cwd, told=told)
     with Supervisor() as supervisor:
-        sandbox = supervisor.add(request, plan, backend, environ)
+        sandbox = supervisor.add(prepared, environ)
         foreground = Foreground(supervisor, sandbox, environ, streams)
         foreground.start()
         supervisor.loop.run()

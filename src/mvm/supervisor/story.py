@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 
     from mvm.audit.denial import Denial
     from mvm.audit.keys import SigningKey
-    from mvm.backends.interface import Backend, Event, Machine
+    from mvm.backends.interface import Event, Machine
     from mvm.gateway.failure import Failure
     from mvm.gateway.gateway import Gateway
-    from mvm.plan.plan import Command, Plan
+    from mvm.plan.plan import Command
     from mvm.supervisor.forwards import Forwards
     from mvm.supervisor.kept import Kept
     from mvm.supervisor.listeners import Job, Listener
+    from mvm.supervisor.prepare import Prepared
     from mvm.supervisor.process import Supervisor
-    from mvm.supervisor.request import Request
 
 
 class Sandbox:
@@ -51,9 +51,7 @@ class Sandbox:
 
     Args:
         supervisor: the process's loop and what its sandboxes share.
-        request: what was asked.
-        plan: what was decided.
-        backend: who carries it out.
+        prepared: what was asked and decided, by whom it is carried out, and what it is made of.
         environ: the caller's environment, for the places of state.
 
     Attributes:
@@ -62,16 +60,9 @@ class Sandbox:
         error: why it had to end, where the record failed.
     """
 
-    def __init__(
-        self,
-        supervisor: Supervisor,
-        request: Request,
-        plan: Plan,
-        backend: Backend,
-        environ: Mapping[str, str],
-    ) -> None:
-        self.supervisor, self.request, self.plan = supervisor, request, plan
-        self._backend, self._environ = backend, environ
+    def __init__(self, supervisor: Supervisor, prepared: Prepared, environ: Mapping[str, str]) -> None:
+        self.supervisor, self.request, self.plan = supervisor, prepared.request, prepared.plan
+        self._backend, self._image, self._environ = prepared.backend, prepared.image, environ
         self.listeners: list[Listener] = []
         self.result: dict[str, object] | None = None
         self.error: AuditError | None = None
@@ -173,7 +164,8 @@ class Sandbox:
             forwards=len(policy.forwards),
             ttl=policy.ttl,
             timeout=plan.timeout,
-            image_kind=plan.image,
+            image=plan.digest,
+            image_kind=plan.image.partition(":")[0],
             requested=plan.requested,
             achieved=plan.achieved,
             limits=machine.limits or None,
@@ -339,6 +331,7 @@ class Sandbox:
         if self._kept is not None:
             self._kept.close()
             self._kept = None
+        self._image.close()
 
     def _seal(self, result: dict[str, object]) -> None:
         log, gateway, key = self._log, self._gateway, self._key

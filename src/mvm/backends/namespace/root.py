@@ -2,6 +2,7 @@
 
     tmpfs over /tmp ─pivot─► it is the root:  /host    the host's, made read-only as a whole
                                               /device  its devices    /file  generated files, read-only
+                                              /upper   what takes the changes of an image's tree
                                               /new     the tree, grown from these by binds ─pivot─► the root
 
 Owns the making. Must never make anything below a bind: that would be on the host; the view says what
@@ -16,7 +17,7 @@ import os
 from typing import TYPE_CHECKING, assert_never
 
 from mvm.kernel import mounts, syscalls
-from mvm.plan.view import Bind, Device, File, Link, Terminals, Tmpfs
+from mvm.plan.view import Bind, Device, File, Link, Overlay, Terminals, Tmpfs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from mvm.plan.view import Entry, View
 
 _BASE = "/tmp"  # noqa: S108  a directory that is there on every machine; it is covered in our namespace only
-_HOST, _DEVICE, _FILE, _NEW = "/host", "/device", "/file", "/new"
+_HOST, _DEVICE, _FILE, _UPPER, _NEW = "/host", "/device", "/file", "/upper", "/new"
 ASKED = ("workspace", "volume")
 """The reasons of binds that somebody asked for; all others are read-only."""
 
@@ -45,6 +46,9 @@ def build(view: View, identity: Identity, owned: Sequence[int]) -> None:
     mounts.make_private("/")
     _swap_base(identity)
     trees = list(owned) or [mounts.clone_tree(_HOST + bind.source) for bind in _asked(view)]
+    if view.root is not None:
+        _prepare_upper(view.root, identity)
+        _prepare_places(view, view.root, identity)
     _prepare_sources(view, identity)
     uid, gid = _owner(identity, owned=False)
     mounts.tmpfs(_NEW, mode=0o755, uid=uid, gid=gid)
@@ -55,7 +59,7 @@ def build(view: View, identity: Identity, owned: Sequence[int]) -> None:
         os.close(tree)
     _make_directory("/proc")
     mounts.proc(f"{_NEW}/proc")
-    for place in ("", *_finished(view)):
+    for place in (*(("",) if view.root is None else ()), *_finished(view)):
         mounts.set_attributes(_NEW + place, readonly=True, recursive=False)
     os.chdir(_NEW)
     syscalls.pivot_root(".", ".")
@@ -71,6 +75,52 @@ def _finished(view: View) -> list[str]:
 
 def _asked(view: View) -> list[Bind]:
     return [entry for entry in view.entries if isinstance(entry, Bind) and entry.reason in ASKED]
+
+
+def _prepare_upper(root: Overlay, identity: Identity) -> None:
+    """Make what takes the changes of an image's tree: in memory, or a directory of the host."""
+    if root.upper is None:
+        mounts.tmpfs(_UPPER, mode=0o700, uid=identity.outside_uid, gid=identity.outside_gid)
+        source = os.stat(_HOST + root.source)
+        for name in ("upper", "work"):
+            os.mkdir(f"{_UPPER}/{name}")
+            os.chown(f"{_UPPER}/{name}", identity.outside_uid, identity.outside_gid)
+        os.chmod(f"{_UPPER}/upper", source.st_mode & 0o7777)
+    else:
+        tree = mounts.clone_tree(_HOST + root.upper)
+        mounts.attach(tree, _UPPER)
+        os.close(tree)
+
+
+def _prepare_places(view: View, root: Overlay, identity: Identity) -> None:
+    """Make mount points beside an image's tree: in it they can't be made where its owner is unknown here."""
+    covered: list[str] = []
+    for entry in (*view.entries, Tmpfs("/proc", 0o555, None, owned=False)):
+        place = entry.target if not isinstance(entry, Device) else "/dev"
+        if isinstance(entry, Overlay) or any(place == one or place.startswith(f"{one}/") for one in covered):
+            continue
+        is_file = isinstance(entry, File) or (
+            isinstance(entry, Bind) and not os.path.isdir(_HOST + entry.source)
+        )
+        _make_place(root, place.rpartition("/")[0] if is_file else place, identity)
+        if is_file and not os.path.isfile(f"{_HOST}{root.source}{place}"):
+            os.close(os.open(f"{_UPPER}/upper{place}", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        covered.append(place)
+
+
+def _make_place(root: Overlay, place: str, identity: Identity) -> None:
+    """Make a directory, and those above it, as the image has them."""
+    upper = f"{_UPPER}/upper{place}"
+    if not place or os.path.isdir(upper):
+        return
+    _make_place(root, place.rpartition("/")[0], identity)
+    os.mkdir(upper, 0o755)
+    os.chown(upper, identity.outside_uid, identity.outside_gid)
+    try:
+        mode = os.stat(f"{_HOST}{root.source}{place}").st_mode
+    except OSError:
+        return
+    os.chmod(upper, mode & 0o7777)
 
 
 def _prepare_sources(view: View, identity: Identity) -> None:
@@ -96,7 +146,7 @@ def _owner(identity: Identity, *, owned: bool) -> tuple[int, int]:
 def _swap_base(identity: Identity) -> None:
     uid, gid = _owner(identity, owned=False)
     mounts.tmpfs(_BASE, mode=0o700, uid=uid, gid=gid)
-    for place in (_HOST, _DEVICE, _FILE, _NEW):
+    for place in (_HOST, _DEVICE, _FILE, _UPPER, _NEW):
         os.mkdir(_BASE + place, 0o700)
     syscalls.pivot_root(_BASE, _BASE + _HOST)
     os.chdir("/")
@@ -104,6 +154,14 @@ def _swap_base(identity: Identity) -> None:
 
 def _make(number: int, entry: Entry, identity: Identity, trees: Iterator[int]) -> None:
     match entry:
+        case Overlay(source=source, upper=upper):
+            mounts.overlay(
+                _NEW,
+                lower=_HOST + source,
+                upper=f"{_UPPER}/upper",
+                work=f"{_UPPER}/work",
+                volatile=upper is None,
+            )
         case Bind(reason=reason) if reason in ASKED:
             _attach(entry, next(trees))
         case Bind():
@@ -114,6 +172,8 @@ def _make(number: int, entry: Entry, identity: Identity, trees: Iterator[int]) -
         case Tmpfs():
             _tmpfs(entry, identity)
         case File(over=True):
+            if entry.makes:
+                _make_file(entry.target)
             mounts.bind(f"{_FILE}/{number}", _NEW + entry.target)
         case File():
             _make_parents(entry.target)
@@ -178,7 +238,7 @@ def _make_directory(target: str) -> None:
 
 def _make_file(target: str) -> None:
     _make_parents(target)
-    os.close(os.open(_NEW + target, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+    os.close(os.open(_NEW + target, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
 
 
 def _make_parents(target: str) -> None:

@@ -1,0 +1,145 @@
+"""Flakes, built by `nix build`: the result, all that it leads to, and the program that it is for.
+
+Owns the calls to nix. What nix says while it builds goes to the caller's stderr as it comes. Where the user
+may not write /nix/store and no daemon does it for them, nix gets a store in mvm's own cache. Must never
+accept settings that a flake brings along (`--accept-flake-config`), nor run what was built.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from base64 import b64decode
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mvm.errors import BackendUnavailable, Finding, PolicyRefused
+from mvm.images.host import NIX_STORE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mvm.images.store import Store
+
+_DAEMON = "/nix/var/nix/daemon-socket/socket"
+_DEFAULT_NIX = "/nix/var/nix/profiles/default/bin/nix"
+_FEATURES = ("--extra-experimental-features", "nix-command flakes")
+
+
+class Built(NamedTuple):
+    """What came of a flake.
+
+    Attributes:
+        path: of the result, as it is seen inside.
+        real: where it lies on the host.
+        closure: all that it leads to, itself too: paths as seen inside, and on the host.
+        program: the name of its main program, or None where it doesn't say.
+        digest: SHA-256 of the result as nix archives it.
+    """
+
+    path: str
+    real: str
+    closure: tuple[tuple[str, str], ...]
+    program: str | None
+    digest: str
+
+
+def build(ref: str, *, cwd: str, environ: Mapping[str, str], store: Store) -> Built:
+    """Build a flake, or find it built.
+
+    Args:
+        ref: as `nix build` takes it: `.`, `path:…`, `git+file:…`, with `#attr`.
+        cwd: where a relative reference begins.
+        environ: the caller's environment.
+        store: the cache, which keeps what is built from being collected, and may hold nix's own store.
+
+    Raises:
+        BackendUnavailable: there is no nix.
+        PolicyRefused: it can't be built.
+    """
+    nix = _Nix(cwd, environ, store)
+    root = store.directory_for("roots")
+    built = nix.ask("build", "--json", "--out-link", f"{root}/{_name(ref, cwd)}", ref)[0]
+    path = str(built["outputs"].get("out") or next(iter(built["outputs"].values())))
+    infos = nix.ask("path-info", "--json", "--recursive", path)
+    closure = tuple((str(info["path"]), nix.real(str(info["path"]))) for info in infos)
+    own = next(info for info in infos if info["path"] == path)
+    return Built(path, nix.real(path), closure, nix.main_program(ref), _digest(str(own["narHash"])))
+
+
+class _Nix:
+    def __init__(self, cwd: str, environ: Mapping[str, str], store: Store) -> None:
+        from shutil import which
+
+        self._cwd, self._environ = cwd, environ
+        found = which("nix", path=environ.get("PATH", os.defpath))
+        self._program = found or (_DEFAULT_NIX if os.path.exists(_DEFAULT_NIX) else "")
+        if not self._program:
+            debian = os.path.exists("/usr/bin/apt-get")
+            command = "apt-get install nix-bin" if debian else "sh <(curl -L https://nixos.org/nix/install)"
+            raise BackendUnavailable("a flake is built by nix, which is not installed", hint=command)
+        self._prefix = ""
+        self._options = [*_FEATURES]
+        if os.geteuid() == 0:
+            self._options += _without_build_users()
+        elif not (os.access(NIX_STORE, os.W_OK) or os.path.exists(_DAEMON)):
+            self._prefix = store.directory_for("nix")
+            self._options += ["--store", self._prefix]
+
+    def real(self, path: str) -> str:
+        """Give the place on the host of a store path."""
+        return self._prefix + path
+
+    def ask(self, verb: str, *words: str) -> list[Any]:
+        """Have nix do something and say what came of it, as JSON."""
+        ended = self._run(verb, words, quiet=False)
+        if ended.returncode:
+            message = f"nix {verb} ended with status {ended.returncode}; what it said stands above"
+            hint = f"try it alone: nix {verb} {words[-1]}"
+            found = Finding(code="flake-not-built", path="--flake", message=message, hint=hint)
+            raise PolicyRefused([found])
+        answer: list[Any] = json.loads(ended.stdout)
+        return answer
+
+    def main_program(self, ref: str) -> str | None:
+        """Ask for `meta.mainProgram`, which a flake may leave out."""
+        attribute = ref if "#" in ref else f"{ref}#default"
+        ended = self._run("eval", ("--json", f"{attribute}.meta.mainProgram"), quiet=True)
+        if ended.returncode:
+            return None
+        name = json.loads(ended.stdout)
+        return name if isinstance(name, str) and name and "/" not in name else None
+
+    def _run(self, verb: str, words: Sequence[str], *, quiet: bool) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [self._program, verb, *self._options, *words],
+            cwd=self._cwd,
+            env=dict(self._environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if quiet else None,
+            check=False,
+        )
+
+
+def _without_build_users() -> list[str]:
+    """Root builds as root where the machine has no users to build as, as in most containers."""
+    import grp
+
+    try:
+        grp.getgrnam("nixbld")
+    except KeyError:
+        return ["--option", "build-users-group", ""]
+    return []
+
+
+def _name(ref: str, cwd: str) -> str:
+    from hashlib import sha256
+
+    return sha256(f"{cwd}\0{ref}".encode()).hexdigest()[:32]
+
+
+def _digest(nar_hash: str) -> str:
+    """Spell a hash as nix writes it (`sha256-BASE64`) as every other digest here."""
+    kind, _, text = nar_hash.partition("-")
+    return f"{kind}:{b64decode(text).hex()}"

@@ -1,0 +1,170 @@
+"""What a sandbox is made of on this machine: the image of a request, and the view that comes of it.
+
+Owns the step from an image's words to what the workload sees and runs. Must never unpack or build anything
+for a plan that is only to be shown.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from mvm.errors import Finding
+from mvm.gateway.names import POOLS
+from mvm.images.host import host_view
+from mvm.images.image import HOST, Image, Opener, pending
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mvm.images.archive import Progress
+    from mvm.images.image import Told
+    from mvm.images.rootfs import User
+    from mvm.plan.identity import Identity
+    from mvm.plan.view import Bind, View
+    from mvm.policy.model import Policy
+    from mvm.supervisor.request import Request
+
+
+class Places(NamedTuple):
+    """What the caller wants to be seen, and what never is.
+
+    Attributes:
+        workspace: a real path, or None.
+        volumes: parsed.
+        hidden: mvm's own directories.
+        lasting: a directory of mvm's own that is the home inside, or None.
+    """
+
+    workspace: str | None
+    volumes: Sequence[Bind]
+    hidden: Sequence[str]
+    lasting: str | None
+
+
+def in_silence(_title: str, _size: int) -> Progress:
+    """Take long without a word."""
+    return lambda _done: None
+
+
+def image_of(
+    request: Request,
+    environ: Mapping[str, str],
+    cwd: str,
+    *,
+    owner: tuple[int, int] | None,
+    told: Told | None,
+) -> Image:
+    """Open the image of a request.
+
+    Args:
+        request: what was asked.
+        environ: the caller's environment.
+        cwd: the caller's working directory.
+        owner: whom what is unpacked belongs to, or None for the caller.
+        told: is told what takes long; None where nothing is to be made, but only shown.
+
+    Raises:
+        UsageError, PolicyRefused, BackendUnavailable: as `Opener`.
+    """
+    if request.flake is None and request.image == HOST:
+        return Image.host()
+    from mvm.images.store import Store, cache_directory
+
+    if told is None and request.flake is not None:
+        return pending(f"flake:{request.flake}")
+    opener = Opener(cwd=cwd, environ=environ, store=Store(cache_directory(environ)), owner=owner, told=told)
+    return opener.open(request.image) if request.flake is None else opener.build(request.flake)
+
+
+def user_of(image: Image, wanted: str | None) -> User | None:
+    """Say who the workload is inside; None for this machine's system, where it is an ordinary user.
+
+    Raises:
+        UsageError: the image has no such user.
+    """
+    if image.root is None:
+        return None
+    from mvm.images.rootfs import find_user
+
+    return find_user(image.root, image.config.user if wanted is None else wanted)
+
+
+def view_of(
+    image: Image,
+    user: User | None,
+    who: Identity,
+    places: Places,
+    *,
+    environ: Mapping[str, str],
+    cwd: str,
+    hostname: str,
+) -> View:
+    """Say what a sandbox made of an image sees.
+
+    Raises:
+        PolicyRefused: a volume has no place, or two have the same.
+    """
+    if image.root is not None and user is not None:
+        from mvm.images.rootfs import root_view
+
+        return root_view(
+            image.root,
+            image.config,
+            user,
+            environ=environ,
+            resolvers=POOLS.resolver,
+            workspace=places.workspace,
+            volumes=places.volumes,
+            packages=image.packages,
+            hostname=hostname,
+            hidden=places.hidden,
+        )
+    view = host_view(
+        environ=environ,
+        home=environ.get("HOME", ""),
+        cwd=cwd,
+        inside_uid=who.inside_uid,
+        inside_gid=who.inside_gid,
+        resolvers=POOLS.resolver,
+        workspace=places.workspace,
+        volumes=places.volumes,
+        packages=image.packages,
+        hostname=hostname,
+        hidden=places.hidden,
+        lasting=places.lasting,
+    )
+    if not image.path and not image.config.env:
+        return view
+    path = ":".join([*image.path, view.path])
+    own = dict(text.partition("=")[::2] for text in image.config.env)
+    return view._replace(path=path, environ={**view.environ, **own, "PATH": path})
+
+
+def about_needs(image: Image, policy: Policy) -> tuple[Finding, ...]:
+    """Tell what an image asks to reach and is not granted: it is never granted for its asking.
+
+    Raises:
+        PolicyRefused: what it asks for is not acceptable.
+    """
+    if image.config.needs is None:
+        return ()
+    import json
+
+    from mvm.policy.document import read_policy
+    from mvm.policy.grants import format_grant
+
+    source = f"{image.words}: network"
+    needed = read_policy(json.dumps({"network": image.config.needs}), path=f"{source}.json").grants
+    granted = {(grant.host, grant.port, grant.protocol) for grant in policy.grants}
+    return tuple(
+        Finding(
+            code="image-asks",
+            path="--image",
+            message=f"the image asks for {grant.host}:{grant.port}/{grant.protocol}, which is not granted",
+            hint=f"if it is to be reached: --network-allow {format_grant(grant)}",
+            severity="warning",
+            source=source,
+        )
+        for grant in needed
+        if (grant.host, grant.port, grant.protocol) not in granted and not policy.unrestricted
+    )
