@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kernel
 
 _RESULT = {
-    "schema", "run", "name", "backend", "isolation", "image", "policy", "outcome", "cause", "exit_code", "duration_s",
-    "denials", "flows", "receipt",
+    "schema", "run", "name", "backend", "isolation", "image", "policy", "outcome", "cause", "exit_code",
+    "duration_s", "denials", "flows", "receipt",
 }  # fmt: skip
 _DENIAL = {
     "seq", "time", "layer", "host", "address", "port", "protocol", "reason", "count", "remedy",

@@ -47,6 +47,15 @@ def declarations(draw: st.DrawFn, number: int) -> str:
     if draw(st.booleans()):
         images = ['mvm.python_image("3.12", packages=["six"])', "mvm.nix_flake()", 'mvm.directory("root")']
         words.append(f"image={draw(st.sampled_from(images))}")
+    if draw(st.booleans()):
+        said = [
+            "",
+            'workspace="shop", retain="7d"',
+            'workspace="shop"',
+            'long_ttl="a crawl"',
+            'credentials={"p": "q"}',
+        ]
+        words.append(f"profile=mvm.browser_profile({draw(st.sampled_from(said))})")
     kind = draw(st.sampled_from(["app", "func"]))
     form = draw(st.sampled_from(["def", "async def"]))
     lines += [f"@mvm.{kind}(", *(f"    {word}," for word in words), ")", f"{form} f_{number}(): pass"]
