@@ -1,33 +1,38 @@
-"""What an image says of itself: what it runs, as whom, where, with which variables; and what it would reach.
+"""What an image says of itself: what it runs, and what it would like to reach.
 
-    OCI config        `config.Entrypoint Cmd Env WorkingDir User ExposedPorts`, a label `mvm.network`
-    mvm.json          {"entrypoint": [...], "cmd": [...], "env": {...}, "workdir": "/", "user": "app",
-                       "ports": ["8080/tcp"], "network": {...}}
-
-Owns the reading of both. Must never take `network` for a grant: it is shown to whoever decides.
+Owns the reading of an image's config (OCI Image Configuration) and of `mvm.json`. Must never grant: what an
+image names as its network needs is shown to the caller, and that is all.
 """
 
 from __future__ import annotations
 
-import json
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from mvm.errors import Finding, PolicyRefused
+from mvm.images.refused import refused
 
-LABEL = "mvm.network"
-KEYS = ("entrypoint", "cmd", "env", "workdir", "user", "ports", "network")
+if TYPE_CHECKING:
+    from mvm.errors import PolicyRefused
+
+NEEDS_LABEL = "mvm.network"
+"""The label of an image that states its network needs: a policy document as JSON."""
+
+DOCUMENT = "mvm.json"
+"""The file at the top of a tree that says what an image's config says."""
+
+_KEYS = ("entrypoint", "cmd", "env", "workdir", "user", "ports", "network")
 
 
 class ImageConfig(NamedTuple):
-    """What an image says of itself.
+    """How an image wants to be run.
 
     Attributes:
-        entrypoint, cmd: the words of what it runs, one after the other.
-        env: `NAME=VALUE` each.
-        workdir: where it starts, absolute; empty where it doesn't say.
-        user: `USER[:GROUP]`; empty for root.
-        ports: on which it listens, as it says them.
-        needs: what it would reach, as the `network` of a policy document; or None.
+        entrypoint: the program and its first arguments.
+        cmd: the arguments that a caller's own replace; without an entrypoint the program too.
+        env: `NAME=VALUE`, in order.
+        workdir: absolute, or empty.
+        user: as the image has it, or empty.
+        ports: `PORT`, `PORT/tcp` or `PORT/udp`, on which it listens.
+        needs: a policy document, to be shown and never granted, or None.
     """
 
     entrypoint: tuple[str, ...] = ()
@@ -38,117 +43,163 @@ class ImageConfig(NamedTuple):
     ports: tuple[str, ...] = ()
     needs: dict[str, object] | None = None
 
-    def to_json(self) -> dict[str, object]:
-        """Give it as an `mvm.json`, which `config_from_json` reads back."""
-        return {
-            "entrypoint": list(self.entrypoint),
-            "cmd": list(self.cmd),
-            "env": dict(text.partition("=")[::2] for text in self.env),
-            "workdir": self.workdir,
-            "user": self.user,
-            "ports": list(self.ports),
-            "network": self.needs,
-        }
 
-
-EMPTY = ImageConfig()
-"""An image that says nothing of itself."""
-
-
-def config_from_json(value: object, *, source: str) -> ImageConfig:
-    """Read an `mvm.json`.
+def config_from_oci(config: dict[str, object], source: str) -> ImageConfig:
+    """Read the `config` of an image's configuration.
 
     Args:
-        value: the parsed document.
-        source: where it stands, for findings.
+        config: the whole configuration, parsed.
+        source: the image, for people.
 
     Raises:
-        PolicyRefused: it is no such document.
+        PolicyRefused: `image-config`, or `image-needs` where the label states no policy document.
     """
-    members = _object(value, ".", source)
-    for key in members:
-        if key not in KEYS:
-            raise _refused("unknown-key", f".{key}", f"{key!r} is no key here", source)
-    env = _object(members.get("env") or {}, ".env", source)
-    return _config(
-        source,
-        entrypoint=members.get("entrypoint"),
-        cmd=members.get("cmd"),
-        env=[f"{name}={_text(value, f'.env.{name}', source)}" for name, value in env.items()],
-        workdir=members.get("workdir"),
-        user=members.get("user"),
-        ports=members.get("ports"),
-        needs=members.get("network"),
-    )
-
-
-def config_from_oci(value: object, *, source: str) -> ImageConfig:
-    """Read the config of an OCI image (image-spec, config.md).
-
-    Args:
-        value: the parsed document.
-        source: where it stands, for findings.
-
-    Raises:
-        PolicyRefused: it is no such document, or its label is no network.
-    """
-    members = _object(_object(value, ".", source).get("config") or {}, ".config", source)
-    label = _object(members.get("Labels") or {}, ".config.Labels", source).get(LABEL)
-    needs: object = None
-    if label is not None:
-        try:
-            needs = json.loads(_text(label, f".config.Labels.{LABEL}", source))
-        except (ValueError, RecursionError):
-            path = f".config.Labels.{LABEL}"
-            raise _refused("image-network", path, "the label is no JSON", source) from None
-    return _config(
-        source,
-        entrypoint=members.get("Entrypoint"),
-        cmd=members.get("Cmd"),
-        env=members.get("Env"),
-        workdir=members.get("WorkingDir"),
-        user=members.get("User"),
-        ports=list(_object(members.get("ExposedPorts") or {}, ".config.ExposedPorts", source)),
-        needs=needs,
-    )
-
-
-def _config(source: str, *, needs: object, workdir: object, user: object, **lists: object) -> ImageConfig:
-    found = {key: _texts(value, f".{key}", source) for key, value in lists.items()}
-    start = _text(workdir or "", ".workdir", source)
-    if start and not start.startswith("/"):
-        raise _refused("bad-workdir", ".workdir", f"{start!r} is not absolute", source)
+    reader = _Reader(config.get("config") or {}, source)
+    labels = reader.mapping("Labels")
+    needs = labels.get(NEEDS_LABEL)
     return ImageConfig(
-        entrypoint=found["entrypoint"],
-        cmd=found["cmd"],
-        env=tuple(text for text in found["env"] if text.partition("=")[0]),
-        workdir=start,
-        user=_text(user or "", ".user", source),
-        ports=found["ports"],
-        needs=None if needs is None else _object(needs, ".network", source),
+        entrypoint=reader.words("Entrypoint"),
+        cmd=reader.words("Cmd"),
+        env=reader.environment("Env"),
+        workdir=reader.directory("WorkingDir"),
+        user=reader.text("User"),
+        ports=reader.ports(reader.mapping("ExposedPorts")),
+        needs=None if needs is None else needs_from_text(needs, source),
     )
 
 
-def _object(value: object, path: str, source: str) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise _refused("wrong-type", path, f"this is no object: {value!r:.60}", source)
-    return value
+def config_from_document(data: bytes, source: str) -> ImageConfig:
+    """Read an `mvm.json`: entrypoint, cmd, ports (lists), env (object or list), workdir, user, network.
+
+    Raises:
+        PolicyRefused: `image-config` where it is malformed or has another key, `image-needs` for `network`.
+    """
+    document = parse_object(data, source, what=DOCUMENT)
+    unknown = sorted(set(document) - set(_KEYS))
+    if unknown:
+        raise _malformed(f"{DOCUMENT} has a key {unknown[0]!r}; there are {', '.join(_KEYS)}", source)
+    reader = _Reader(document, source)
+    needs = document.get("network")
+    ports = document.get("ports")
+    return ImageConfig(
+        entrypoint=reader.words("entrypoint"),
+        cmd=reader.words("cmd"),
+        env=reader.environment("env"),
+        workdir=reader.directory("workdir"),
+        user=reader.text("user"),
+        ports=reader.ports({str(port): {} for port in ports} if isinstance(ports, list) else {}),
+        needs=None if needs is None else _needs({"network": needs}, source),
+    )
 
 
-def _texts(value: object, path: str, source: str) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise _refused("wrong-type", path, f"this is no list: {value!r:.60}", source)
-    return tuple(_text(item, path, source) for item in value)
+def needs_from_text(text: object, source: str) -> dict[str, object]:
+    """Read what the label `mvm.network` states; raises PolicyRefused, `image-needs`."""
+    if not isinstance(text, str):
+        raise _no_needs("it is no text", source)
+    what = f"the label {NEEDS_LABEL}"
+    return _needs(
+        parse_object(text.encode("utf-8", "replace"), source, what=what, code="image-needs"), source
+    )
 
 
-def _text(value: object, path: str, source: str) -> str:
-    if not isinstance(value, str) or "\0" in value:
-        raise _refused("wrong-type", path, f"this is no text: {value!r:.60}", source)
-    return value
+def parse_object(data: bytes, source: str, *, what: str, code: str = "image-config") -> dict[str, object]:
+    """Parse a JSON object.
+
+    Args:
+        data: the text.
+        source: the image, for people.
+        what: what it is called, for people.
+        code: of the refusal.
+
+    Raises:
+        PolicyRefused: it is none.
+    """
+    import json
+
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _malformed(f"{what} is no JSON: {error}", source, code) from error
+    if not isinstance(document, dict):
+        raise _malformed(f"{what} is no JSON object", source, code)
+    return document
 
 
-def _refused(code: str, path: str, message: str, source: str) -> PolicyRefused:
-    hint = "ask whoever made the image, or correct its mvm.json"
-    return PolicyRefused([Finding(code=code, path=path, message=message, hint=hint, source=source)])
+class _Reader:
+    """The members of one object, each of the type it must have; null is as good as absent."""
+
+    def __init__(self, members: object, source: str) -> None:
+        if not isinstance(members, dict):
+            raise _malformed("the config is no object", source)
+        self._members: dict[str, object] = members
+        self._source = source
+
+    def text(self, key: str) -> str:
+        value = self._members.get(key)
+        return "" if value is None else self._checked(key, value)
+
+    def directory(self, key: str) -> str:
+        value = self.text(key)
+        return value if not value or value.startswith("/") else f"/{value}"
+
+    def words(self, key: str) -> tuple[str, ...]:
+        value = self._members.get(key)
+        if value is None:
+            return ()
+        if not isinstance(value, list):
+            raise _malformed(f"{key} is no list", self._source)
+        return tuple(self._checked(key, word) for word in value)
+
+    def environment(self, key: str) -> tuple[str, ...]:
+        value = self._members.get(key)
+        if isinstance(value, dict):
+            pairs = tuple(f"{self._checked(key, n)}={self._checked(key, v)}" for n, v in value.items())
+        else:
+            pairs = self.words(key)
+        for pair in pairs:
+            if not pair.partition("=")[1] or pair.startswith("="):
+                raise _malformed(f"{key} has {pair[:80]!r}, which is not NAME=VALUE", self._source)
+        return pairs
+
+    def mapping(self, key: str) -> dict[str, object]:
+        value = self._members.get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise _malformed(f"{key} is no object", self._source)
+        return value
+
+    def ports(self, ports: dict[str, object]) -> tuple[str, ...]:
+        for port in ports:
+            number, _, protocol = port.partition("/")
+            is_number = number.isascii() and number.isdigit() and len(number) <= 5
+            if not is_number or not 0 < int(number) < 65536 or protocol not in {"", "tcp", "udp", "sctp"}:
+                raise _malformed(f"{port[:80]!r} is no port", self._source)
+        return tuple(ports)
+
+    def _checked(self, key: str, value: object) -> str:
+        if not isinstance(value, str) or "\0" in value or _has_surrogate(value):
+            raise _malformed(f"{key} has {str(value)[:80]!r}, which is no text", self._source)
+        return value
+
+
+def _has_surrogate(text: str) -> bool:
+    """Return whether there is half a character in it, which no program can be handed."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _needs(document: dict[str, object], source: str) -> dict[str, object]:
+    network = document.get("network")
+    if not isinstance(network, dict) or set(document) - {"network", "schema", "$schema"}:
+        raise _no_needs("it has not the one member network", source)
+    return document
+
+
+def _no_needs(why: str, source: str) -> PolicyRefused:
+    hint = 'a policy document is like {"network": {"allow": [{"host": "api.example.com", "port": 443}]}}'
+    message = f"what it states as its network needs is no policy document: {why}"
+    return refused("image-needs", message, hint, source)
+
+
+def _malformed(message: str, source: str, code: str = "image-config") -> PolicyRefused:
+    return refused(code, message, "it was not made by a tool that makes images; build it again", source)

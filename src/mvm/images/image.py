@@ -2,8 +2,8 @@
 
     host            this machine's system (`images.host`)
     dir:PATH        a directory tree, used where it lies; it has no digest
-    tar:PATH        a root tree in an archive         ┐ unpacked once into the cache (`images.store`), known by
-    oci:PATH[:TAG]  an OCI layout, or `docker save`   ┘ the digest of the file or the manifest
+    tar:PATH        a root tree in an archive         ┐ unpacked once into the cache (`images.store`), by the
+    oci:PATH[:TAG]  an OCI layout, or `docker save`   ┘ digest of the file or of the manifest
     a flake         a tree, an archive, or a package: this machine with the package on PATH
 
 Owns the choice among these. Must never grant what an image asks for: that is carried along to be shown.
@@ -11,12 +11,11 @@ Owns the choice among these. Must never grant what an image asks for: that is ca
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from mvm.errors import UsageError
-from mvm.images.config import EMPTY, ImageConfig, config_from_json
+from mvm.images.config import DOCUMENT, ImageConfig, config_from_document
 from mvm.images.rootfs import require_tree
 from mvm.plan.view import Bind
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 HOST = "host"
 _KINDS = ("dir", "tar", "oci")
-_CONFIG_FILE = "mvm.json"
+EMPTY = ImageConfig()
 _ROOT_MARKS = ("bin/sh", "usr/bin", "sbin/init")
 _LARGEST_CONFIG = 1 << 20
 
@@ -200,7 +199,7 @@ class Opener:
             return {
                 "digest": source.digest,
                 "words": words,
-                "config": source.config.to_json(),
+                "config": source.config._asdict(),
                 "bytes": spent.bytes,
                 "entries": spent.entries,
             }
@@ -209,8 +208,10 @@ class Opener:
 
     def _stored(self, held: Held, words: str) -> Image:
         facts = held.stored.facts
-        config = config_from_json(facts["config"], source=words)
-        return Image(words, str(facts["digest"]), config, held.stored.root, held=held)
+        config = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in facts["config"].items()
+        }
+        return Image(words, str(facts["digest"]), ImageConfig(**config), held.stored.root, held=held)
 
     def _key(self, digest: str) -> str:
         """Name a tree in the cache: it can't serve two owners."""
@@ -221,13 +222,8 @@ class Opener:
 def _config_in(root: str, words: str) -> ImageConfig:
     """Read the `mvm.json` at the top of a tree, if there is one."""
     try:
-        descriptor = os.open(f"{root}/{_CONFIG_FILE}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(f"{root}/{DOCUMENT}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
         return EMPTY
-    source = f"{words}: {_CONFIG_FILE}"
     with os.fdopen(descriptor, "rb") as file:
-        try:
-            return config_from_json(json.loads(file.read(_LARGEST_CONFIG)), source=source)
-        except ValueError as error:
-            msg = f"{source} is no JSON: {error}"
-            raise UsageError(msg, hint="correct it, or leave it out") from None
+        return config_from_document(file.read(_LARGEST_CONFIG), words)

@@ -120,10 +120,10 @@ def root_view(
         tree.bind(bind)
     who = Identity(user.name, user.uid, user.gid, user.home, hostname)
     files = generated_files(who, resolvers)
-    for name in _OWN_FILES:
-        tree.file(tree.inside(f"/etc/{name}"), files[name])
     add_devices(tree)
     tree.tmpfs(tree.inside("/tmp"), mode=0o1777)  # noqa: S108  the sandbox's own
+    for name in _OWN_FILES:  # where an image's links may lead, everything is there by now
+        tree.file(tree.inside(f"/etc/{name}"), files[name])
     add_asked(tree, asked_for(workspace, volumes, taken=()), hidden)
     inside = {"PATH": STANDARD_PATH, "HOME": user.home, **terminal_words(environ)}
     for text in config.env:

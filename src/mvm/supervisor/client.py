@@ -106,6 +106,8 @@ class Client:
             self._waiting += messages
         message = self._waiting.pop(0)
         if "error" in message:
+            if isinstance(found := message.get("findings"), list):
+                raise errors.PolicyRefused([errors.Finding(*words) for words in found])
             kind = _BY_EXIT_CODE.get(int(str(message.get("exit", 64))), errors.UsageError)
             raise kind(str(message["error"]), hint=str(message.get("hint", "")))
         return message
@@ -171,7 +173,7 @@ class Client:
         document = policy_to_json(policy)
         sources = [grant.source for grant in policy.grants]
         message = {"do": "set", "policy": document, "sources": sources, "expect": expect, "by": by}
-        return self.ask({**message, "anew": numbers})
+        return self.ask({**message, "preset": str(policy.preset), "anew": numbers})
 
     def stop(self, grace: float) -> dict[str, object]:
         """End it: SIGTERM to its first command, and all at once `grace` seconds later. Returns its result."""

@@ -20,7 +20,7 @@ import struct
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from mvm.errors import MvmError
+from mvm.errors import MvmError, PolicyRefused
 from mvm.gateway.loop import READ, WRITE
 from mvm.supervisor.listeners import Listener
 
@@ -79,7 +79,9 @@ class Connection(Listener):
             try:
                 self._answer(message)
             except MvmError as error:
-                self.send({"error": error.message, "hint": error.hint, "exit": error.exit_code})
+                found = error.findings if isinstance(error, PolicyRefused) else ()
+                said = {"error": error.message, "hint": error.hint, "exit": error.exit_code}
+                self.send({**said, "findings": found} if found else said)
             except (KeyError, TypeError, ValueError) as error:
                 self.send({"error": f"not understood: {error!r}", "hint": "", "exit": 64})
 
@@ -175,8 +177,6 @@ class Connection(Listener):
                 )
 
     def _set(self, message: Message) -> None:
-        from dataclasses import replace
-
         from mvm.policy.document import policy_digest
         from mvm.supervisor.request import policy_from_json, with_sources
 
@@ -189,10 +189,7 @@ class Connection(Listener):
         by = str(message.get("by", "control"))
         wanted = policy_from_json(message["policy"], source=f"network {by}")
         if (profile := self._sandbox.plan.profile) is not None:
-            from mvm.policy.browser import judge_terms, refuse
-
-            wanted = wanted if wanted.ttl is not None else replace(wanted, ttl=standing.ttl)
-            refuse(tuple(judge_terms(profile, wanted.preset, wanted.ttl)))
+            wanted = _held(profile, wanted, standing, message)
         if wanted.forwards != standing.forwards:
             self.send(
                 {
@@ -296,6 +293,19 @@ def _texts(value: object) -> list[str]:
         msg = "not a list of texts"
         raise TypeError(msg)
     return value
+
+
+def _held(profile: BrowserProfile, wanted: Policy, standing: Policy, message: Message) -> Policy:
+    """Give the policy that is wanted with the life time that stands, unless the profile forbids it."""
+    from dataclasses import replace
+
+    from mvm.policy.browser import judge_terms, refuse
+    from mvm.terms import Preset
+
+    made = wanted if wanted.ttl is not None else replace(wanted, ttl=standing.ttl)
+    preset = Preset(str(message.get("preset", wanted.preset)))  # its document has the hosts alone
+    refuse(tuple(judge_terms(profile, preset, made.ttl)))
+    return made
 
 
 def describe(sandbox: Sandbox) -> Message:

@@ -154,7 +154,7 @@ def about_needs(image: Image, policy: Policy) -> tuple[Finding, ...]:
     from mvm.policy.grants import format_grant
 
     source = f"{image.words}: network"
-    needed = read_policy(json.dumps({"network": image.config.needs}), path=f"{source}.json").grants
+    needed = read_policy(json.dumps(image.config.needs), path=f"{source}.json").grants
     granted = {(grant.host, grant.port, grant.protocol) for grant in policy.grants}
     return tuple(
         Finding(

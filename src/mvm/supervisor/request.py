@@ -70,6 +70,7 @@ class Request(NamedTuple):
         return {
             **self._asdict(),
             "policy": policy_to_json(self.policy),
+            "preset": str(self.policy.preset),
             "sources": [grant.source for grant in self.policy.grants],
             "warnings": [],
         }
@@ -82,12 +83,16 @@ def request_from_json(words: dict[str, object]) -> Request:
         PolicyRefused: the policy in it is none.
         TypeError: it is not such an object.
     """
+    from dataclasses import replace
+
+    from mvm.terms import Preset
+
     words = dict(words)
     document, sources = words.pop("policy"), words.pop("sources")
     if not isinstance(sources, list):
         msg = "no sources"
         raise TypeError(msg)
-    policy = policy_from_json(document)
+    policy = replace(policy_from_json(document), preset=Preset(str(words.pop("preset"))))
     named = zip(policy.grants, sources, strict=True)
     policy = with_sources(policy, {grant: str(source) for grant, source in named})
     for key in ("argv", "volumes", "environ", "warnings", "decided"):

@@ -1,4 +1,4 @@
-"""As root: the workspace and volumes, made to look as the workload's own.
+"""As root: an image's tree, the workspace and volumes, made to look as the workload's own.
 
 The workload's user is not root, so what belongs to the owner of each of these places is mapped to it
 (idmapped mounts, mount_setattr(2)): it may do there what the owner may, and what it makes is the owner's.
@@ -10,7 +10,7 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from mvm.backends.namespace.root import ASKED
+from mvm.backends.namespace.root import lent
 from mvm.kernel import mounts, syscalls
 
 if TYPE_CHECKING:
@@ -18,19 +18,16 @@ if TYPE_CHECKING:
 
 
 def mapped_trees(plan: Plan) -> list[int]:
-    """Give a detached tree for each bind that was asked for, in the view's order; the caller closes them.
+    """Give a detached tree for each place that is lent, in the view's order; the caller closes them.
 
     A file system that can't be mapped is given as it is: then the permissions of its files decide.
     """
-    from mvm.plan.view import Bind
-
     trees: list[int] = []
     try:
-        for entry in plan.view.entries:
-            if isinstance(entry, Bind) and entry.reason in ASKED:
-                trees.append(mounts.clone_tree(entry.source))
-                owner = os.stat(entry.source)
-                _map(trees[-1], owner, plan.identity.outside_uid, plan.identity.outside_gid)
+        for entry in lent(plan.view):
+            trees.append(mounts.clone_tree(entry.source))
+            owner = os.stat(entry.source)
+            _map(trees[-1], owner, plan.identity.outside_uid, plan.identity.outside_gid)
     except BaseException:
         for tree in trees:
             os.close(tree)

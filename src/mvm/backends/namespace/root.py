@@ -2,7 +2,7 @@
 
     tmpfs over /tmp ─pivot─► it is the root:  /host    the host's, made read-only as a whole
                                               /device  its devices    /file  generated files, read-only
-                                              /upper   what takes the changes of an image's tree
+                                              /lower   an image's tree    /upper   what takes its changes
                                               /new     the tree, grown from these by binds ─pivot─► the root
 
 Owns the making. Must never make anything below a bind: that would be on the host; the view says what
@@ -14,6 +14,7 @@ host's tree is left but what was bound.
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING, assert_never
 
 from mvm.kernel import mounts, syscalls
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from mvm.plan.view import Entry, View
 
 _BASE = "/tmp"  # noqa: S108  a directory that is there on every machine; it is covered in our namespace only
-_HOST, _DEVICE, _FILE, _UPPER, _NEW = "/host", "/device", "/file", "/upper", "/new"
+_HOST, _DEVICE, _FILE, _NEW = "/host", "/device", "/file", "/new"
+_LOWER, _UPPER = "/lower", "/upper"
 ASKED = ("workspace", "volume")
 """The reasons of binds that somebody asked for; all others are read-only."""
 
@@ -45,7 +47,7 @@ def build(view: View, identity: Identity, owned: Sequence[int]) -> None:
     """
     mounts.make_private("/")
     _swap_base(identity)
-    trees = list(owned) or [mounts.clone_tree(_HOST + bind.source) for bind in _asked(view)]
+    trees = list(owned) or [mounts.clone_tree(_HOST + entry.source) for entry in lent(view)]
     if view.root is not None:
         _prepare_upper(view.root, identity)
         _prepare_places(view, view.root, identity)
@@ -73,8 +75,13 @@ def _finished(view: View) -> list[str]:
     return [place for place, entry in seen.items() if isinstance(entry, Tmpfs) and not entry.owned]
 
 
-def _asked(view: View) -> list[Bind]:
-    return [entry for entry in view.entries if isinstance(entry, Bind) and entry.reason in ASKED]
+def lent(view: View) -> list[Bind | Overlay]:
+    """Give the entries whose trees are taken before the host's is made read-only."""
+    return [
+        entry
+        for entry in view.entries
+        if isinstance(entry, Overlay) or (isinstance(entry, Bind) and entry.reason in ASKED)
+    ]
 
 
 def _prepare_upper(root: Overlay, identity: Identity) -> None:
@@ -103,7 +110,7 @@ def _prepare_places(view: View, root: Overlay, identity: Identity) -> None:
             isinstance(entry, Bind) and not os.path.isdir(_HOST + entry.source)
         )
         _make_place(root, place.rpartition("/")[0] if is_file else place, identity)
-        if is_file and not os.path.isfile(f"{_HOST}{root.source}{place}"):
+        if is_file and not stat.S_ISREG(_mode_in(root, place)):
             os.close(os.open(f"{_UPPER}/upper{place}", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
         covered.append(place)
 
@@ -116,11 +123,17 @@ def _make_place(root: Overlay, place: str, identity: Identity) -> None:
     _make_place(root, place.rpartition("/")[0], identity)
     os.mkdir(upper, 0o755)
     os.chown(upper, identity.outside_uid, identity.outside_gid)
+    mode = _mode_in(root, place)
+    if stat.S_ISDIR(mode):
+        os.chmod(upper, mode & 0o7777)
+
+
+def _mode_in(root: Overlay, place: str) -> int:
+    """Give the mode of what an image has at a place, 0 for nothing; a link is itself, wherever it leads."""
     try:
-        mode = os.stat(f"{_HOST}{root.source}{place}").st_mode
+        return os.lstat(f"{_HOST}{root.source}{place}").st_mode
     except OSError:
-        return
-    os.chmod(upper, mode & 0o7777)
+        return 0
 
 
 def _prepare_sources(view: View, identity: Identity) -> None:
@@ -146,7 +159,7 @@ def _owner(identity: Identity, *, owned: bool) -> tuple[int, int]:
 def _swap_base(identity: Identity) -> None:
     uid, gid = _owner(identity, owned=False)
     mounts.tmpfs(_BASE, mode=0o700, uid=uid, gid=gid)
-    for place in (_HOST, _DEVICE, _FILE, _UPPER, _NEW):
+    for place in (_HOST, _DEVICE, _FILE, _LOWER, _UPPER, _NEW):
         os.mkdir(_BASE + place, 0o700)
     syscalls.pivot_root(_BASE, _BASE + _HOST)
     os.chdir("/")
@@ -154,10 +167,12 @@ def _swap_base(identity: Identity) -> None:
 
 def _make(number: int, entry: Entry, identity: Identity, trees: Iterator[int]) -> None:
     match entry:
-        case Overlay(source=source, upper=upper):
+        case Overlay(upper=upper):
+            mounts.attach(next(trees), _LOWER)
+            mounts.set_attributes(_LOWER, readonly=True, nosuid=True, nodev=True)
             mounts.overlay(
                 _NEW,
-                lower=_HOST + source,
+                lower=_LOWER,
                 upper=f"{_UPPER}/upper",
                 work=f"{_UPPER}/work",
                 volatile=upper is None,
