@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
     from mvm.audit.denial import Denial
     from mvm.gateway.failure import Failure
+    from mvm.policy.browser import BrowserProfile
     from mvm.policy.decide import Usage
+    from mvm.policy.model import Policy
     from mvm.supervisor.frames import Message
     from mvm.supervisor.story import Sandbox
 
