@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from mvm.cli.printing import out, print_json, printable
 from mvm.cli.verbs import HELP, examples
 from mvm.errors import PolicyRefused
+
+if TYPE_CHECKING:
+    from mvm.policy.resolve import Document
+    from mvm.policy.review import Review
 
 _EXAMPLE = (
     "mvmctl network review mvm.toml",
@@ -35,7 +41,7 @@ _EXAMPLE = (
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.argument("path", metavar="FILE", type=click.Path())
 def command(path: str, *, shape: str, as_json: bool) -> int:
-    """Answer six questions for every grant of a policy or capability file.
+    """Answer six questions for every grant of a policy or capability file, or of a file that declares.
 
     Which exact host and port? Why does the workload need it? Is DNS needed? May it receive secrets or user
     data? Are logs and receipts free of payload data? What happens to downloaded files?
@@ -50,7 +56,7 @@ def command(path: str, *, shape: str, as_json: bool) -> int:
     document = read_document(path)
     is_json = as_json or shape == "json"
     try:
-        made = review.review_text(document.text, document.path)
+        made = _reviewed(document)
     except PolicyRefused as refusal:
         if not is_json:
             raise
@@ -62,3 +68,13 @@ def command(path: str, *, shape: str, as_json: bool) -> int:
         for line in write(made).splitlines():
             out(printable(line))
     return PolicyRefused.exit_code if count_errors(made.findings) else 0
+
+
+def _reviewed(document: Document) -> Review:
+    if document.path.endswith(".py"):
+        from mvm.compile.judge import review_program
+
+        return review_program(document.text, document.path)
+    from mvm.policy.review import review_text
+
+    return review_text(document.text, document.path)
