@@ -129,7 +129,9 @@ def _make(path: str, below: int | None) -> None:
         return
 
 
-def place_file(directory: int, name: str, content: bytes, *, replace: bool = False) -> None:
+def place_file(
+    directory: int, name: str, content: bytes, *, replace: bool = False, mode: int = 0o600
+) -> bool:
     """Let a file appear whole or not at all, and durably.
 
     Args:
@@ -137,13 +139,18 @@ def place_file(directory: int, name: str, content: bytes, *, replace: bool = Fal
         name: the file's, in it.
         content: all of it.
         replace: whether one that is there already gives way; without, it stays.
+        mode: of the file, before the umask.
+
+    Returns:
+        Whether it is there now; not where another stayed.
 
     Raises:
         OSError: it can't be written.
     """
     draft = f".{name}.{os.getpid()}.{os.urandom(8).hex()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    file = os.open(draft, flags, 0o600, dir_fd=directory)
+    file = os.open(draft, flags, mode, dir_fd=directory)
+    is_there = True
     try:
         with os.fdopen(file, "wb", buffering=0) as opened:
             if opened.write(content) != len(content):
@@ -152,15 +159,18 @@ def place_file(directory: int, name: str, content: bytes, *, replace: bool = Fal
             os.fsync(file)
         if replace:
             os.rename(draft, name, src_dir_fd=directory, dst_dir_fd=directory)
-            return
-        with suppress(FileExistsError):  # another creator was first: its key counts
+            return is_there
+        try:
             os.link(draft, name, src_dir_fd=directory, dst_dir_fd=directory)
+        except FileExistsError:  # another creator was first: its key counts
+            is_there = False
         os.unlink(draft, dir_fd=directory)
         os.fsync(directory)
     except BaseException:  # also an interruption leaves no private key lying about
         with suppress(FileNotFoundError):
             os.unlink(draft, dir_fd=directory)
         raise
+    return is_there
 
 
 def _check_owner(path: str, found: os.stat_result) -> None:

@@ -51,6 +51,7 @@ class SandboxWords(PolicyWords):
     app: str | None
     capability: str | None
     capabilities: str | None
+    receipt: str | None
     as_json: bool
     dry_run: bool
     alone: NotRequired[bool]
@@ -152,6 +153,11 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
     click.option(
         "--capabilities", metavar="FILE", help="The capability file: JSON, tools with their fixed grants."
     ),
+    click.option(
+        "--receipt",
+        metavar="FILE",
+        help="Write the signed receipt of the run to a file that is not there yet.",
+    ),
     click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object."),
     click.option("--dry-run", is_flag=True, help="Print the resolved policy and the plan; start nothing."),
 )
@@ -217,6 +223,7 @@ def want(words: SandboxWords, argv: tuple[str, ...]) -> Wanted:
         stop_on_denial=words["on_denied"] == "fail",
         decided=() if use is None else use.decided,
         profile=profile,
+        receipt=words["receipt"],
     )
     return Wanted(request, resolved, found, app)
 

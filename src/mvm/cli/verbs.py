@@ -71,8 +71,21 @@ AUDIT = Family(
         "show": Verb("mvm.cli.audit.show", "Show the record of a run."),
         "tail": Verb("mvm.cli.audit.tail", "Show the end of a run's record, and follow it."),
         "verify": Verb("mvm.cli.audit.verify", "Check the chain and the seal of records."),
+        "export": Verb("mvm.cli.audit.export", "Print records for other programs: JSON lines, or OCSF."),
     },
     "mvmctl audit verify --all",
+)
+
+RECEIPT = Family(
+    "The signed receipt of one run.",
+    "Show and verify the receipt that `run --receipt FILE` wrote; offline, with the public key only.",
+    {
+        "show": Verb("mvm.cli.receipt.show", "Show what a receipt says."),
+        "verify": Verb(
+            "mvm.cli.receipt.verify", "Check that a receipt is genuine, and that a log is its log."
+        ),
+    },
+    "mvmctl receipt verify run.receipt.json --key verify.pem",
 )
 
 CAPABILITY = Family(
@@ -109,6 +122,7 @@ VERBS: Mapping[str, Verb | Family] = {
     "capability": CAPABILITY,
     "image": IMAGE,
     "audit": AUDIT,
+    "receipt": RECEIPT,
     "compile": Verb("mvm.cli.compile", "Print what a Python file declares, without importing it."),
     "doctor": Verb("mvm.cli.doctor", "Say what this machine can enforce, and how to get what is missing."),
     "completion": Verb("mvm.cli.completion", "Print the completion script of a shell."),

@@ -75,6 +75,8 @@ def prepare(
     if request.workdir is not None and not request.workdir.startswith("/"):
         msg = f"--workdir {request.workdir!r} is not absolute"
         raise UsageError(msg, hint="name a directory as it is inside, like /work")
+    if request.receipt is not None:
+        request = request._replace(receipt=os.path.join(cwd, request.receipt))
     asked = capabilities.demands(request.policy)
     achieved = capabilities.require(backend.name, asked, backend.missing())
     places = _places(request, environ, cwd)

@@ -178,6 +178,8 @@ class Foreground(Listener):
             self._terminal.close()
             self._notices.raw = False
         self._notices.summary(result)
+        if self._sandbox.unreceipted is not None:
+            self._notices.say(self._sandbox.unreceipted.message)
 
     def finish(self) -> Ended:
         """Say what came of it.
@@ -189,7 +191,8 @@ class Foreground(Listener):
         assert result is not None, "the loop ends with the sandbox"
         if self._sandbox.error is not None:
             raise self._sandbox.error
-        status = result["exit_code"]
+        lost = self._sandbox.unreceipted
+        status = result["exit_code"] if lost is None else lost.exit_code
         assert isinstance(status, int), "of mvm.result/1"
         captured = {number: capture.data for number, capture in self._captures.items()}
         cut = any(capture.cut for capture in self._captures.values())

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mvm.supervisor.listeners import Job, Listener
     from mvm.supervisor.prepare import Prepared
     from mvm.supervisor.process import Supervisor
+    from mvm.supervisor.receipt import Place
 
 
 class Sandbox:
@@ -58,6 +59,7 @@ class Sandbox:
         listeners: who is told; more may come while it runs.
         result: `mvm.result/1` once it has ended.
         error: why it had to end, where the record failed.
+        unreceipted: why there is no receipt, where one was asked for and all else is well.
     """
 
     def __init__(self, supervisor: Supervisor, prepared: Prepared, environ: Mapping[str, str]) -> None:
@@ -66,6 +68,7 @@ class Sandbox:
         self.listeners: list[Listener] = []
         self.result: dict[str, object] | None = None
         self.error: AuditError | None = None
+        self.unreceipted: AuditError | None = None
         self._jobs: dict[int, Job] = {}
         self._numbers = 0
         self._state = state_directory(environ)
@@ -78,6 +81,7 @@ class Sandbox:
         self._forwards: Forwards | None = None
         self._began = time.monotonic()
         self._kept: Kept | None = None
+        self._receipt: Place | None = None
         self._main: int | None = None
         self._status: int | None = None
         self._outcome: Outcome | None = None
@@ -100,6 +104,10 @@ class Sandbox:
 
     def _begin(self) -> None:
         plan = self.plan
+        if self.request.receipt is not None:
+            from mvm.supervisor.receipt import hold
+
+            self._receipt = hold(self.request.receipt)
         if plan.profile is not None:
             from mvm.supervisor.profile import take_workspace
 
@@ -304,6 +312,7 @@ class Sandbox:
 
         self.result = result = make_result(self, outcome, status, duration)
         self._seal(result)
+        self._let_receipt_go()
         for job in self._jobs.values():
             job.ended(EXIT_KILLED)
         self._jobs = {}
@@ -357,9 +366,25 @@ class Sandbox:
             self.error = error
         finally:
             log.close()
+        if self._receipt is not None and self.error is None:
+            self._give_receipt(self._receipt, log.path, key, result)
+
+    def _give_receipt(self, place: Place, log: str, key: SigningKey, result: dict[str, object]) -> None:
+        try:
+            place.write(log, key, result)
+            result["receipt"] = place.path
+        except AuditError as error:
+            self.unreceipted = error
+            result["error"] = {"message": error.message, "hint": error.hint}
+
+    def _let_receipt_go(self) -> None:
+        if self._receipt is not None:
+            self._receipt.close()
+            self._receipt = None
 
     def _undo(self) -> None:
         """Give back what `begin` took before it failed."""
+        self._let_receipt_go()
         self._leave_doors()
         if self._control is not None:
             self._control.close({})
