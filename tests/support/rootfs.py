@@ -5,9 +5,13 @@ Owns these. Needs Debian's busybox-static; what is made of it runs without any l
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import io
 import json
 import os
 import shutil
+import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -94,4 +98,52 @@ def make_flake(directory: Path, *, config: Mapping[str, object]) -> Path:
     make_root(directory / "root")
     (directory / "mvm.json").write_text(json.dumps(config))
     (directory / "flake.nix").write_text(_FLAKE.replace("SYSTEM", f"{os.uname().machine}-linux"))
+    return directory
+
+
+def make_oci(directory: Path, root: Path, *, config: Mapping[str, object], tag: str = "latest") -> Path:
+    """Make an OCI image layout of a root tree, in one layer.
+
+    Args:
+        directory: of the layout; it is made.
+        root: the tree.
+        config: the `config` of the image's configuration.
+        tag: its name in the index.
+    """
+    blobs = directory / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+
+    def blob(data: bytes, kind: str) -> dict[str, object]:
+        digest = hashlib.sha256(data).hexdigest()
+        (blobs / digest).write_bytes(data)
+        return {
+            "mediaType": f"application/vnd.oci.image.{kind}",
+            "digest": f"sha256:{digest}",
+            "size": len(data),
+        }
+
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as archive:
+        archive.add(root, arcname=".")
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+    diff = f"sha256:{hashlib.sha256(layer.getvalue()).hexdigest()}"
+    document = {
+        "architecture": machine,
+        "os": "linux",
+        "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [diff]},
+    }
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": blob(json.dumps(document).encode(), "config.v1+json"),
+        "layers": [blob(gzip.compress(layer.getvalue()), "layer.v1.tar+gzip")],
+    }
+    described = blob(json.dumps(manifest).encode(), "manifest.v1+json")
+    index = {
+        "schemaVersion": 2,
+        "manifests": [{**described, "annotations": {"org.opencontainers.image.ref.name": tag}}],
+    }
+    (directory / "index.json").write_text(json.dumps(index))
+    (directory / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     return directory

@@ -12,18 +12,20 @@ Owns the choice among these. Must never grant what an image asks for: that is ca
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from mvm.errors import UsageError
 from mvm.images.config import DOCUMENT, ImageConfig, config_from_document
 from mvm.images.rootfs import require_tree
+from mvm.images.store import identity_of
 from mvm.plan.view import Bind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mvm.images.archive import Progress
-    from mvm.images.oci_layout import OciImage
+    from mvm.images.inflate import Progress
+    from mvm.images.layers import OciImage
     from mvm.images.store import Held, Store
     from mvm.images.tarball import Tarball
 
@@ -142,7 +144,7 @@ class Opener:
         packages = tuple(
             Bind(real, path, writable=False, optional=False, reason="flake") for path, real in built.closure
         )
-        config = _config_in(built.real, words)
+        config = _config_in(built.real, words) or EMPTY
         if any(os.path.lexists(f"{built.real}/{mark}") for mark in _ROOT_MARKS):
             return Image(words, built.digest, config, built.real, packages)
         if built.program is not None and not config.entrypoint:
@@ -155,7 +157,7 @@ class Opener:
 
     def _tree(self, path: str, words: str) -> Image:
         root = require_tree(path, words)
-        return Image(words, None, _config_in(root, words), root)
+        return Image(words, None, _config_in(root, words) or EMPTY, root)
 
     def _archive(self, path: str, words: str) -> Image:
         from mvm.images.tarball import open_tar
@@ -164,11 +166,12 @@ class Opener:
         known = self._store.recall(place)
         held = None if known is None else self._store.hold(self._key(known))
         if held is None:
-            archive = open_tar(place)
-            if self._told is None:
-                return pending(words, archive.digest, archive.config)
-            held = self._unpacked(archive, words)
-            self._store.remember(place, archive.digest, archive.identity)
+            with closing(open_tar(place)) as archive:
+                identity = identity_of(place)
+                if self._told is None:
+                    return pending(words, archive.digest, archive.config)
+                held = self._store.hold(self._key(archive.digest)) or self._unpacked(archive, words)
+                self._store.remember(place, archive.digest, identity)
         return self._stored(held, words)
 
     def _oci(self, rest: str, words: str) -> Image:
@@ -177,29 +180,26 @@ class Opener:
         path, tag = rest, None
         if not os.path.exists(self._absolute(rest)) and ":" in rest:
             path, _, tag = rest.rpartition(":")
-        image = open_oci(self._absolute(path), tag)
-        try:
+        with closing(open_oci(self._absolute(path), tag)) as image:
             held = self._store.hold(self._key(image.digest))
             if held is None and self._told is None:
                 return pending(words, image.digest, image.config)
             return self._stored(held or self._unpacked(image, words), words)
-        finally:
-            image.close()
 
     def _unpacked(self, source: OciImage | Tarball, words: str) -> Held:
-        from mvm.images.archive import Bounds, Spent
+        from mvm.images.inflate import Bounds, Spent
 
         told = self._told
         assert told is not None, "only shown"
 
         def fill(root: int) -> dict[str, object]:
             spent = Spent()
-            progress = told(f"unpacking {words}", source.size)
+            progress = told(f"unpacking {words}", source.work)
             source.unpack(root, owner=self._owner, bounds=Bounds(), progress=progress, spent=spent)
             return {
                 "digest": source.digest,
                 "words": words,
-                "config": source.config._asdict(),
+                "config": (_config_in(f"/proc/self/fd/{root}", words) or source.config)._asdict(),
                 "bytes": spent.bytes,
                 "entries": spent.entries,
             }
@@ -208,10 +208,10 @@ class Opener:
 
     def _stored(self, held: Held, words: str) -> Image:
         facts = held.stored.facts
-        config = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in facts["config"].items()
-        }
-        return Image(words, str(facts["digest"]), ImageConfig(**config), held.stored.root, held=held)
+        said: dict[str, Any] = facts["config"]
+        values = (said[field] for field in ImageConfig._fields)
+        config = ImageConfig._make(tuple(value) if isinstance(value, list) else value for value in values)
+        return Image(words, str(facts["digest"]), config, held.stored.root, held=held)
 
     def _key(self, digest: str) -> str:
         """Name a tree in the cache: it can't serve two owners."""
@@ -219,11 +219,11 @@ class Opener:
         return name if self._owner is None else f"{name}-{self._owner[0]}"
 
 
-def _config_in(root: str, words: str) -> ImageConfig:
+def _config_in(root: str, words: str) -> ImageConfig | None:
     """Read the `mvm.json` at the top of a tree, if there is one."""
     try:
         descriptor = os.open(f"{root}/{DOCUMENT}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        return EMPTY
+        return None
     with os.fdopen(descriptor, "rb") as file:
         return config_from_document(file.read(_LARGEST_CONFIG), words)
