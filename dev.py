@@ -27,6 +27,7 @@ usage: python3 dev.py COMMAND
   demo            one sandbox, a granted host, a denied one, the record: shown and checked, without root
   test [ARGS]     every test; ARGS go to pytest (python3 dev.py test tests/policy -x)
   check           format, lint, types, import rules, guard and pure tests; quick, without root
+  bench [ARGS]    how fast it is beside its peers, into docs/explanation/benchmarks.md (--quick, --install)
   setup           make .venv, or say that it is there
   reference       write docs/reference and schema/ from what the program says of itself
   lock [ARGS]     pin the newest releases in requirements/ anew; ARGS go to uv (--upgrade)
@@ -186,6 +187,12 @@ def check(_: list[str]) -> int:
     return 1 if failed else 0
 
 
+def bench(words: list[str]) -> int:
+    """Measure; `words` are those of `bench/__main__.py`."""
+    make_environment("run")
+    _become("-m", "bench", *words)
+
+
 def reference(_: list[str]) -> int:
     """Write the help of every command, the findings and the schemas: whatever is made from the program."""
     make_environment("dev")
@@ -209,6 +216,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "demo": demo,
     "test": test,
     "check": check,
+    "bench": bench,
     "setup": setup,
     "reference": reference,
     "lock": lock,

@@ -1,0 +1,98 @@
+"""What processes use: processor seconds, memory, and what the rest of the machine does meanwhile.
+
+Owns reading /proc (proc(5)). /proc is that of the bench's own pid namespace, so that all processes seen
+there are the bench's, while /proc/stat counts the whole machine. Must never start anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """What these processes have used since they began, over all their threads, user and system."""
+    total = 0
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, ValueError):
+                total += int(task.read_text().split()[0])
+    return total / 1e9
+
+
+def pss_bytes(pids: Iterable[int]) -> int:
+    """Their memory, what they share with others divided among all that share it."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) * 1024
+    return total
+
+
+def with_descendants(root: int) -> list[int]:
+    """A process and all below it."""
+    parents = {pid: int(fields[1]) for pid, fields in _stats()}
+    found = [root]
+    for pid in found:
+        found += [child for child, parent in parents.items() if parent == pid]
+    return found
+
+
+def descriptors(pid: int) -> int:
+    """How many a process has open. Raises OSError."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def alive() -> int:
+    """How many processes of the bench there are that have not ended."""
+    return sum(1 for _, fields in _stats() if fields[0] not in "ZX")
+
+
+def _stats() -> Iterator[tuple[int, list[str]]]:
+    """Each process with the fields of proc_pid_stat(5) after its name, the state first."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                yield (
+                    int(entry.name),
+                    (entry / "stat").read_text(errors="replace").rpartition(")")[2].split(),
+                )
+
+
+class Watch:
+    """A stretch of time, and how many processors other programs used meanwhile; a context manager."""
+
+    seconds = 0.0
+    others = 0.0
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._began, self._machine, self._own = time.monotonic(), _machine_seconds(), _own_seconds()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take stock."""
+        self.seconds = time.monotonic() - self._began
+        used = _machine_seconds() - self._machine - (_own_seconds() - self._own)
+        self.others = max(0.0, used / self.seconds) if self.seconds else 0.0
+
+
+def _machine_seconds() -> float:
+    """Processor seconds of all programs (user, nice, system) and of the machine's own host (steal)."""
+    fields = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    return (fields[0] + fields[1] + fields[2] + fields[7]) / _TICKS
+
+
+def _own_seconds() -> float:
+    """The same of the bench: all its processes, those too that were waited for."""
+    return sum(sum(map(int, fields[11:15])) for _, fields in _stats()) / _TICKS
