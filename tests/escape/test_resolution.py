@@ -97,6 +97,20 @@ def test_a_name_is_judged_by_what_it_resolves_to_when_it_is_dialled(
     inside.expect(*(_refused(name, address, port, times=None) for name, address in names.items()))
 
 
+def test_a_name_that_rebinds_between_two_questions_is_dialled_where_it_was_judged(
+    sandbox: Start, internet: Internet, host_service: HostService
+) -> None:
+    """14: asked once for a connection: what a second question would say, loopback, is not dialled."""
+    port = host_service.port
+    served = internet.serve("http", port=port)
+    name = "turns.rebind.test"
+    internet.answer(name, Answer(a=(served.v4,)), Answer(a=("127.0.0.1",)))
+    with sandbox(f"{name}:{port}", options=("--dns", "system")) as inside:
+        assert "200 OK" in inside.allowed("talk", at=served, **_get(name, port)).data
+        assert host_service.arrived() == 0
+    inside.expect()
+
+
 def _refused(name: str, address: str, port: int = 80, *, times: int | None = 1, over: str = "tcp") -> Told:
     from ipaddress import ip_address
 

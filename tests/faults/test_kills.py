@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import signal
 import time
 from pathlib import Path
@@ -77,6 +78,32 @@ def test_each_other_process_killed_ends_the_run_and_leaves_nothing(
     leftovers.expect_none(within_s=5.0)
     mvmctl("audit", "verify", "--all", "--sealed").expect(0)
     mvmctl("run", "--name", "victim", "--", "true").expect(0)
+
+
+def test_an_init_that_stands_still_ends_with_its_supervisor(
+    mvmctl: Mvmctl, running: Running, leftovers: Leftovers
+) -> None:
+    """Stopped, it sees no channel close: the keeper ends it, and clears away."""
+    supervisor, _, init = _processes(running)
+    os.kill(init, signal.SIGSTOP)
+    os.kill(supervisor, signal.SIGKILL)
+    leftovers.expect_none(within_s=5.0)
+    _verifies(mvmctl)
+
+
+def test_an_init_that_stands_still_ends_with_both_of_its_guards(running: Running) -> None:
+    """Supervisor and keeper killed in the same instant: the kernel ends init, and all in it with that."""
+    supervisor, keeper, init = _processes(running)
+    ended = os.pidfd_open(init)
+    os.kill(init, signal.SIGSTOP)
+    os.kill(supervisor, signal.SIGSTOP)  # neither can say or see a word of the other's end
+    os.kill(keeper, signal.SIGKILL)
+    os.kill(supervisor, signal.SIGKILL)
+    is_over, _, _ = select.select([ended], [], [], 5.0)
+    os.close(ended)
+    if not is_over:
+        os.kill(init, signal.SIGKILL)
+    assert is_over
 
 
 def test_a_detached_sandbox_killed_leaves_nothing(mvmctl: Mvmctl, leftovers: Leftovers) -> None:

@@ -396,10 +396,12 @@ def test_an_edit_that_can_not_be_recorded_grants_nothing(doorway: MakeDoorway) -
     door = doorway(policy(f"{SSH}:22"))
     held = door.start(hold_open)
     assert held.talk.hear() == "open"
+    before = door.ask("digest")
     door.ask("break_record")
     with pytest.raises(AuditError):
         door.ask("replace", policy(f"{ECHO}:7"))
     held.result()
+    assert door.ask("digest") == before
     assert door.inside(lambda: clients.ask_name(ECHO)).code == 3
 
 

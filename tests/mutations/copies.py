@@ -1,0 +1,123 @@
+"""A private copy of the repository in which one text of the product is another, and tests run against it.
+
+Owns the copies and the reading of what pytest said. Must never write into the checkout.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING, NamedTuple
+
+from tests.support.source import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from tests.mutations.defences import Edit
+
+_COPIED = ("src", "tests", "schema", "pyproject.toml")
+_LIMIT_S = 120
+_CHOSEN_COMMAND = "MVMCTL"
+
+
+class EditRefused(Exception):
+    """The text that a mutation replaces is not there, or is there more than once."""
+
+
+class Outcomes(NamedTuple):
+    """What became of the tests that were asked for, by their names without parameters.
+
+    Attributes:
+        passed: those of which every case passed.
+        failed: those of which some case failed.
+        skipped: those of which some case was skipped and none failed.
+        said: all that pytest printed.
+    """
+
+    passed: frozenset[str]
+    failed: frozenset[str]
+    skipped: frozenset[str]
+    said: str
+
+
+def copy_repository(place: Path) -> Path:
+    """Copy what tests need of the checkout."""
+    place.mkdir()
+    for name in _COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, place / name, ignore=shutil.ignore_patterns("evidence*.json"))
+        else:
+            shutil.copy2(source, place / name)
+    return place
+
+
+def lend(base: Path, place: Path) -> Path:
+    """Make another copy that shares the files of `base`, to replace some of them in."""
+    shutil.copytree(base, place, copy_function=os.link)
+    return place
+
+
+def edit(copy: Path, edits: Iterable[Edit]) -> None:
+    """Replace texts in a copy.
+
+    Raises:
+        EditRefused: the product is written otherwise by now, and the table has to follow.
+    """
+    for file, old, new in edits:
+        path = copy / "src" / "mvm" / file
+        text = path.read_text("utf-8")
+        if text.count(old) != 1:
+            raise EditRefused(
+                f"src/mvm/{file} holds {text.count(old)} times the text that takes the defence out, "
+                f"instead of once: {old!r}; change tests/mutations/defences.py to what stands there now"
+            )
+        path.unlink()  # never through the link: the base is shared
+        path.write_text(text.replace(old, new), "utf-8")
+        for stale in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
+            stale.unlink()
+
+
+def run(copy: Path, tests: Sequence[str]) -> Outcomes:
+    """Run tests of a copy, each by its name in the repository, against the product of that copy."""
+    report = copy.with_suffix(".xml")  # beside the copy: what is in it may be shared
+    words = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]
+    words += [f"--junit-xml={report}", "-o", "junit_family=xunit1", *tests]
+    environment = {name: value for name, value in os.environ.items() if name != _CHOSEN_COMMAND}
+    environment["PYTHONPATH"] = str(copy / "src")
+    ended = subprocess.run(
+        words,
+        cwd=copy,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=_LIMIT_S,
+        check=False,
+    )
+    return _read(report, ended.stdout, {_bare(test) for test in tests})
+
+
+def _bare(test: str) -> str:
+    return test.partition("[")[0]
+
+
+def _read(report: Path, said: str, asked: set[str]) -> Outcomes:
+    cases: dict[str, set[str]] = {test: set() for test in asked}
+    if report.exists():
+        for case in ET.parse(report).iter("testcase"):  # noqa: S314  our own pytest wrote it a moment ago
+            name = f"{case.get('file')}::{_bare(str(case.get('name')))}"
+            words = {child.tag for child in case}
+            cases.setdefault(name, set()).add(
+                "failed" if words & {"failure", "error"} else "skipped" if "skipped" in words else "passed"
+            )
+    failed = frozenset(name for name, outcomes in cases.items() if "failed" in outcomes)
+    skipped = frozenset(name for name, outcomes in cases.items() if "skipped" in outcomes) - failed
+    passed = frozenset(name for name, outcomes in cases.items() if outcomes == {"passed"})
+    return Outcomes(passed, failed, skipped, said)

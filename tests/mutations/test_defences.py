@@ -1,0 +1,70 @@
+"""Each defence is noticed when it is gone: the tests that meet it fail without it, and pass with it."""
+
+from __future__ import annotations
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.mutations import copies
+from tests.mutations.defences import DEFENCES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    from tests.mutations.copies import Outcomes
+    from tests.mutations.defences import Defence
+
+pytestmark = [pytest.mark.slow, pytest.mark.escape]
+
+_SIDE_BY_SIDE = 2
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository in which nothing is changed."""
+    return copies.copy_repository(tmp_path_factory.mktemp("mutations") / "whole")
+
+
+@pytest.fixture(scope="module")
+def runs(request: pytest.FixtureRequest, whole: Path) -> Iterator[dict[str, Future[Outcomes]]]:
+    """The run of each defence that was asked for, some at a time, and under `""` that of the whole copy."""
+    asked = [
+        str(item.callspec.params["name"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.module is request.module and hasattr(item, "callspec")
+    ]
+    wanted = {name: DEFENCES[name] for name in asked}
+    with ThreadPoolExecutor(max_workers=_SIDE_BY_SIDE) as pool:
+        intact = sorted({test for defence in wanted.values() for test in defence.red})
+        made = {"": pool.submit(copies.run, whole, intact)}
+        for number, (name, defence) in zip(itertools.count(), wanted.items(), strict=False):
+            made[name] = pool.submit(_without, whole, whole.parent / str(number), defence)
+        yield made
+
+
+def _without(whole: Path, place: Path, defence: Defence) -> Outcomes:
+    copy = copies.lend(whole, place)
+    copies.edit(copy, defence.edits)
+    return copies.run(copy, [*defence.red, *defence.green])
+
+
+def _bare(tests: tuple[str, ...]) -> set[str]:
+    return {test.partition("[")[0] for test in tests}
+
+
+@pytest.mark.parametrize("name", DEFENCES)
+def test_without_a_defence_the_tests_that_meet_it_fail(runs: dict[str, Future[Outcomes]], name: str) -> None:
+    """In a copy without it each fails, those that must hold even so pass; in a whole copy all pass."""
+    defence = DEFENCES[name]
+    without, whole = runs[name].result(), runs[""].result()
+    unnoticed = _bare(defence.red) - without.failed
+    assert not unnoticed, f"nothing fails without: {name}\n{without.said}"
+    broken = _bare(defence.green) - without.passed
+    assert not broken, f"held by nothing else than: {name}\n{without.said}"
+    elsewhere = _bare(defence.red) & (whole.failed | whole.skipped)
+    assert not elsewhere, f"not because of the mutation: {elsewhere}\n{whole.said}"
