@@ -17,6 +17,8 @@ from mvm.images.refused import damaged, refused
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+    from mvm.errors import PolicyRefused
+
 Progress = Callable[[int], None]
 """What is told how many bytes of an archive were read so far."""
 
@@ -74,11 +76,11 @@ class Raw(Protocol):
 
     @property
     def size(self) -> int | None:
-        """Its bytes, or None where nobody knows before the end."""
+        """How many bytes `read` gives in all, or None where nobody knows before the end."""
 
     @property
     def taken(self) -> int:
-        """How many of them were read."""
+        """How many bytes of the file were read."""
 
     def read(self, most: int) -> bytes:
         """Return the next bytes, none at the end."""
@@ -193,14 +195,21 @@ class Inflated:
             pass
 
     def expect(self, size: int) -> None:
-        """Refuse at once what announces more bytes than the bounds leave."""
+        """Refuse at once what announces more bytes than the bounds leave, or than there are."""
         if self._raw.size is not None:
-            self._check(self._spent.bytes + size, self._read_before + self._raw.size)
+            if self._decoder is None and self.position + size > self._raw.size:
+                raise self.truncated()
+            ahead = len(self._chunk) - self._at
+            self._check(self._spent.bytes - ahead + size, self._read_before + self._raw.size)
 
     def add(self, size: int) -> None:
         """Count bytes that the archive unpacks to without holding them: the holes of sparse files."""
         self._spent.bytes += size
         self._check(self._spent.bytes, self._spent.read)
+
+    def truncated(self) -> PolicyRefused:
+        """Return the refusal of an archive that ends before its end."""
+        return damaged("it ends in the middle", self.name, "archive-truncated")
 
     def _check(self, made: int, read: int) -> None:
         if made > self._bounds.bytes:
@@ -250,15 +259,11 @@ class Inflated:
         if not self._pending and self._decoder.needs_input:
             self._pending = self._read_raw()
             if not self._pending:
-                raise damaged("it ends in the middle", self.name, "archive-truncated")
+                raise self.truncated()
         given, self._pending = self._pending, b""
         try:
             data: bytes = self._decoder.decompress(given, _CHUNK)
         except _decoding_errors() as error:
-            if not self._made:
-                raise UsageError(
-                    f"{self.name} is no archive: {error}", hint="an image is a tar, compressed or not"
-                ) from error
             raise damaged(f"its compression is damaged: {error}", self.name) from error
         return data
 

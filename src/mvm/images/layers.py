@@ -166,7 +166,7 @@ class Unzstd:
                 hint="apt-get install zstd",
             )
         self.name = blob.name
-        self.size = blob.size
+        self.size: int | None = None  # of what comes out
         self._blob = blob
         self._process = subprocess.Popen(
             [program, "-d", "-c", "-q"],

@@ -94,14 +94,14 @@ class Entries:
             if entry.pieces:
                 os.lseek(descriptor, offset, os.SEEK_SET)
             if self._stream.copy(descriptor, length):
-                raise self._truncated()
+                raise self._stream.truncated()
         self._left = 0
 
     def content(self, entry: Entry) -> bytes:
         """Return the bytes of the present entry, which is known to be small and without holes."""
         data = self._stream.exactly(entry.size)
         if len(data) < entry.size:
-            raise self._truncated()
+            raise self._stream.truncated()
         self._left = 0
         return data
 
@@ -111,7 +111,7 @@ class Entries:
             block = self._header()
             if block is None:
                 if extended:
-                    raise self._truncated()
+                    raise self._stream.truncated()
                 return None
             kind = block[156]
             if kind not in _EXTENSIONS:
@@ -137,10 +137,10 @@ class Entries:
                 raise damaged("something stands behind its end", self._stream.name)
         elif block:
             self._no_archive("it is shorter than a header")
-            raise self._truncated()
+            raise self._stream.truncated()
         elif not self._may_lack_end:
             self._no_archive("it is empty")
-            raise self._truncated()
+            raise self._stream.truncated()
         return None
 
     def _check(self, block: bytes) -> None:
@@ -164,16 +164,13 @@ class Entries:
             raise hostile("archive-headers", f"it has a header of {size:,} bytes", self._stream.name)
         text = self._stream.exactly(size)
         if len(text) < size:
-            raise self._truncated()
+            raise self._stream.truncated()
         self._pass(-size % _BLOCK)
         return text
 
     def _pass(self, size: int) -> None:
         if size and self._stream.skip(size):
-            raise self._truncated()
-
-    def _truncated(self) -> Exception:
-        return damaged("it ends in the middle", self._stream.name, "archive-truncated")
+            raise self._stream.truncated()
 
     def _entry(self, block: bytes, extended: dict[bytes, bytes]) -> Entry:
         source = self._stream.name

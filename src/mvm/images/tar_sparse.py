@@ -94,13 +94,13 @@ def _leading_map(read: Callable[[int], bytes], stored: int) -> tuple[list[int], 
         used += _BLOCK
         *lines, text = text.split(b"\n")
         words += lines
-        if len(text) > 32:
-            raise ValueError("a number is longer than numbers are")
         if words and wanted == 1:
             count = int(words[0])
             if not 0 <= count <= _MOST_RUNS:
                 raise ValueError("too many runs")
             wanted = 1 + 2 * count
+        if len(words) < wanted and len(text) > 32:
+            raise ValueError("a number is longer than numbers are")
     return [int(word) for word in words[1:wanted]], used
 
 

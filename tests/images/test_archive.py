@@ -1,0 +1,504 @@
+"""Archives are unpacked as what they are, or refused; and nothing outside of the root ever changes."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import shutil
+import subprocess
+import tarfile
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mvm.errors import PolicyRefused, UsageError
+from mvm.images.archive import Bounds, Spent
+from mvm.images.removal import remove
+from tests.images.archives import (
+    END,
+    Endless,
+    Ground,
+    archive,
+    directory,
+    entry,
+    facts,
+    hard_link,
+    pax,
+    symlink,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
+_SPARSE = [
+    "--format=gnu",
+    *(f"--format=posix --sparse-version={version}" for version in ("0.0", "0.1", "1.0")),
+]
+
+
+def _tree(top: Path, long: int) -> None:
+    """Make a little of everything that images have, with times of their own."""
+    for name, mode in {"bin": 0o755, "closed": 0o500, "tmp": 0o1777, "bin/very": 0o700}.items():
+        (top / name).mkdir(parents=True)
+        (top / name).chmod(mode | 0o700)
+    (top / "bin" / "tool").write_bytes(os.urandom(100_000))
+    (top / "bin" / "tool").chmod(0o755)
+    (top / "bin" / "empty").touch(0o600)
+    (top / "closed" / ("long" * 20)).mkdir()
+    (top / "closed" / ("long" * 20) / ("ä" * long)).write_text("long")
+    (top / "bin" / "link").symlink_to("tool")
+    (top / "abs").symlink_to("/bin/tool")
+    os.link(top / "bin" / "tool", top / "bin" / "twin")
+    (top / "closed").chmod(0o500)
+    for place in (top / "bin" / "tool", top / "bin" / "very", top / "closed", top / "tmp"):
+        os.utime(place, (1_500_000_000, 1_500_000_000))
+
+
+def _refused(act: Callable[[], object]) -> str:
+    """Return the code by which something is refused."""
+    with pytest.raises(PolicyRefused) as caught:
+        act()
+    (finding,) = caught.value.findings
+    assert finding.path == "--image"
+    assert finding.hint
+    return finding.code
+
+
+@pytest.mark.parametrize("shape", _FORMATS)
+@pytest.mark.parametrize(
+    "compress", [bytes, gzip.compress, bz2.compress, lzma.compress], ids=["plain", "gzip", "bzip2", "xz"]
+)
+def test_a_tree_comes_back(
+    ground: Ground, tmp_path: Path, shape: str, compress: Callable[[bytes], bytes]
+) -> None:
+    """Content, modes, times, links of both kinds and long names are what they were, in every format."""
+    source = tmp_path / "source"
+    _tree(source, 4 if shape == "ustar" else 110)
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=_FORMATS[shape]) as tar:
+        tar.add(source, ".")
+    spent = ground.unpack(compress(made.getvalue()))
+    before, after = facts(source), facts(ground.root)
+    assert before.keys() == after.keys()
+    for name in before.keys() - {"."}:
+        assert after[name].mtime // 10**9 == before[name].mtime // 10**9 or name.endswith("/."), name
+        assert after[name]._replace(mtime=0) == before[name]._replace(mtime=0), name
+    assert spent.entries == 12
+    (source / "closed").chmod(0o700)
+
+
+def test_parts_compressed_one_by_one_are_one(ground: Ground) -> None:
+    """A file of several gzip members, with zeros behind them, is unpacked whole."""
+    whole = archive(entry("a", b"1" * 3000), entry("b", b"2"))
+    ground.unpack(gzip.compress(whole[:2000]) + gzip.compress(whole[2000:]) + bytes(100))
+    assert ground.tree() == ["a", "b"]
+
+
+@pytest.mark.skipif(not shutil.which("tar"), reason="this machine has no GNU tar")
+@pytest.mark.parametrize("words", _SPARSE)
+def test_holes_stay_holes(ground: Ground, tmp_path: Path, words: str) -> None:
+    """A file with holes has its size and content, uses no more room, and counts with its holes."""
+    source = tmp_path / "source"
+    with source.open("wb") as file:
+        for place in range(1, 30):
+            file.seek(place << 20)
+            file.write(b"data" * 1024)
+        file.truncate(64 << 20)
+    command = ["tar", "-C", str(tmp_path), *words.split(), "--sparse", "-cf", "-", "source"]
+    made = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+    assert len(made) < 1 << 20
+    spent = ground.unpack(made)
+    assert (ground.root / "source").read_bytes() == source.read_bytes()
+    assert (ground.root / "source").stat().st_blocks <= source.stat().st_blocks + 64
+    assert spent.bytes > 64 << 20
+    assert _refused(lambda: ground.unpack(made, bounds=Bounds(bytes=32 << 20))) == "archive-bytes"
+
+
+def test_names_are_relative_to_the_root(ground: Ground) -> None:
+    """A leading slash or `./` is the root; the root's own entry sets its mode; parents are made."""
+    ground.unpack(archive(directory("./", 0o555), entry("/etc/passwd", b"x"), entry("./a//b/./c")))
+    assert ground.tree() == ["a/", "a/b/", "a/b/c", "etc/", "etc/passwd"]
+    assert ground.root.stat().st_mode & 0o7777 == 0o755
+    assert (ground.root / "a").stat().st_mode & 0o7777 == 0o755
+
+
+def test_no_program_gets_rights_by_its_file(ground: Ground) -> None:
+    """The set-user-id and set-group-id bits are dropped, on directories too; the sticky bit stays."""
+    ground.unpack(archive(entry("su", mode=0o6755), directory("tmp", 0o7777)))
+    assert (ground.root / "su").stat().st_mode & 0o7777 == 0o755
+    assert (ground.root / "tmp").stat().st_mode & 0o7777 == 0o1777
+
+
+def test_links_to_directories_are_followed_inside(ground: Ground) -> None:
+    """What is behind a link to a directory of the image goes there, absolute and upward ones too."""
+    ground.unpack(
+        archive(
+            directory("usr/lib"),
+            symlink("lib", "usr/lib"),
+            symlink("lib64", "/usr/lib"),
+            symlink("far", "../../../../../usr/lib"),
+            entry("lib/a"),
+            entry("lib64/b"),
+            entry("far/c"),
+            hard_link("lib/d", "lib64/a"),
+        )
+    )
+    assert [path.name for path in sorted((ground.root / "usr" / "lib").iterdir())] == ["a", "b", "c", "d"]
+    assert (ground.root / "lib").is_symlink()
+
+
+def test_what_comes_later_takes_the_place(ground: Ground) -> None:
+    """A file replaces a directory, a directory a link, and a file a link without writing through it."""
+    ground.unpack(
+        archive(
+            entry("kept", b"kept"),
+            directory("d/e"),
+            entry("d/e/f"),
+            symlink("l", "kept"),
+            symlink("to", "d"),
+            entry("d", b"file"),
+            entry("l", b"file"),
+            directory("to"),
+            entry("to/x"),
+        )
+    )
+    assert ground.tree() == ["d", "kept", "l", "to/", "to/x"]
+    assert (ground.root / "kept").read_bytes() == b"kept"
+
+
+def test_a_link_to_itself_stays(ground: Ground) -> None:
+    """A hard link to its own name, or to another name of the same file, changes nothing."""
+    ground.unpack(archive(entry("a", b"1"), hard_link("a", "a"), hard_link("b", "a"), hard_link("b", "./a")))
+    assert (ground.root / "b").read_bytes() == b"1"
+    assert (ground.root / "a").stat().st_nlink == 2
+
+
+def test_devices_of_an_image_are_left_out(ground: Ground) -> None:
+    """Devices in /dev, and fifos anywhere, are not made, and that is told."""
+    spent = ground.unpack(
+        archive(entry("dev/null", kind=b"3", device=(1, 3)), entry("run/initctl", kind=b"6"), entry("a"))
+    )
+    assert ground.tree() == ["a"]
+    assert spent.skipped == ["'dev/null'", "'run/initctl'"]
+
+
+@pytest.mark.root_only
+def test_all_can_be_given_to_somebody(ground: Ground) -> None:
+    """Files, links, directories, those made on the way, and the root belong to whom they are given."""
+    ground.unpack(
+        archive(entry("a/b"), symlink("c", "d"), directory("e"), hard_link("f", "a/b")), owner=(7, 8)
+    )
+    places = [ground.root, *ground.root.rglob("*")]
+    assert len(places) == 6
+    assert {(place.lstat().st_uid, place.lstat().st_gid) for place in places} == {(7, 8)}
+
+
+def test_a_layer_hides_what_is_below_it(ground: Ground) -> None:
+    """`.wh.NAME` and a 0/0 device hide a name, file or tree; what the same layer has of that name stays."""
+    below = archive(
+        entry("a"),
+        entry("b"),
+        directory("d/e"),
+        entry("d/e/f"),
+        entry("d/g"),
+        symlink("l", "d"),
+        entry("k/one"),
+    )
+    above = archive(
+        entry(".wh.a"),
+        entry("b", b"new"),
+        entry(".wh.b"),
+        entry("d/.wh.e"),
+        entry("l", kind=b"3"),
+        entry("k/two"),
+        entry(".wh.k"),
+        entry(".wh.never"),
+        entry("no/where/.wh.x"),
+    )
+    ground.unpack(below, above, whiteouts=True)
+    assert ground.tree() == ["b", "d/", "d/g", "k/", "k/two"]
+    assert (ground.root / "b").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
+def test_an_opaque_directory_hides_all_below_it(ground: Ground, first: bool) -> None:
+    """Wherever the mark stands in its layer, what the layer has stays, and what is below goes."""
+    below = archive(entry("d/a"), entry("d/b/old"), entry("d/b/both", b"old"), directory("d/c/c"), entry("e"))
+    mark = entry("d/.wh..wh..opq")
+    rest = [directory("d"), entry("d/new"), entry("d/b/both", b"new"), entry("d/b/n")]
+    ground.unpack(below, archive(mark, *rest) if first else archive(*rest, mark), whiteouts=True)
+    assert ground.tree() == ["d/", "d/b/", "d/b/both", "d/b/n", "d/new", "e"]
+    assert (ground.root / "d/b/both").read_bytes() == b"new"
+
+
+def test_marks_of_layers_are_names_elsewhere(ground: Ground) -> None:
+    """In a tar that is no layer `.wh.` is a name like any other; in the first layer it hides nothing."""
+    ground.unpack(archive(entry("a"), entry(".wh.a")))
+    assert ground.tree() == [".wh.a", "a"]
+
+
+def test_a_layer_goes_into_directories_that_were_closed(ground: Ground) -> None:
+    """A directory that its owner may not write takes files of the same archive, and is closed at the end."""
+    ground.unpack(archive(directory("shut", 0o555), directory("shut/in", 0o0), entry("shut/in/a")))
+    assert (ground.root / "shut").stat().st_mode & 0o7777 == 0o555
+    assert (ground.root / "shut" / "in").stat().st_mode & 0o7777 == 0
+    (ground.root / "shut").chmod(0o755)
+    (ground.root / "shut" / "in").chmod(0o755)
+    assert ground.tree() == ["shut/", "shut/in/", "shut/in/a"]
+
+
+_HOSTILE: dict[str, list[tuple[bytes, bool]]] = {
+    "archive-dotdot": [
+        (archive(entry("../outside/new")), False),
+        (archive(entry("a/../../outside/new")), False),
+        (archive(entry("/../outside/new")), False),
+        (archive(symlink("..", "x")), False),
+        (archive(pax(entry("a"), path="../outside/new")), False),
+        (archive(entry("new", prefix=b"../outside")), False),
+        (archive(hard_link("a", "../outside/secret")), False),
+        (archive(entry("../.wh.outside")), True),
+    ],
+    "archive-symlink": [
+        (archive(symlink("s", "../../outside"), entry("s/new")), False),
+        (archive(symlink("s", "/proc/self/cwd"), entry("s/new")), False),
+        (archive(symlink("s", "t"), symlink("t", "s"), entry("s/new")), False),
+        (archive(symlink("s", "../../outside/new"), entry("s/x/y")), False),
+    ],
+    "archive-hard-link": [
+        (archive(hard_link("a", "nowhere")), False),
+        (archive(hard_link("a", "/etc/passwd")), False),
+        (archive(symlink("s", "../../outside"), hard_link("a", "s/secret")), False),
+        (archive(directory("d"), hard_link("a", "d")), False),
+        (archive(hard_link("a", "/")), False),
+    ],
+    "archive-path": [(archive(entry("a"), entry("a/b")), False)],
+    "archive-device": [
+        (archive(entry("etc/disk", kind=b"4", device=(8, 0))), False),
+        (archive(entry("a", kind=b"3")), False),
+        (archive(entry("a", kind=b"3", device=(1, 3))), True),
+    ],
+    "archive-entry": [(archive(entry("a", kind=kind)), False) for kind in (b"D", b"M", b"8", b"\xff")],
+    "archive-name": [
+        (archive(pax(entry("a"), path="a\0b")), False),
+        (archive(pax(entry("a"), path="")), False),
+        (archive(pax(entry("a"), path="a" * 256)), False),
+        (archive(pax(entry("a"), path="a/" * 3000 + "b")), False),
+        (archive(pax(symlink("a", "b"), linkpath="b" * 5000)), False),
+        (archive(entry("", kind=b"0")), False),
+        (archive(entry(".", b"file")), False),
+        (archive(symlink(".", "/etc")), False),
+        (
+            archive(
+                pax(directory("a"), path="/".join(["a" * 99] * 39)),
+                pax(symlink("l", "b"), linkpath="/".join(["a" * 99] * 39)),
+                pax(directory("l"), path="l/" + "/".join(["a" * 99] * 20)),
+            ),
+            False,
+        ),
+    ],
+    "archive-whiteout": [
+        (archive(entry(".wh..")), True),
+        (archive(entry(".wh...")), True),
+        (archive(entry(".wh.")), True),
+        (archive(entry("d/.wh...")), True),
+        (archive(entry(".wh.../.wh.a")), True),
+        (archive(entry(".wh.a/b")), True),
+    ],
+    "archive-damaged": [
+        (archive(entry("a"), b"\xff" * 512), False),
+        (archive(entry("a"), b"x" + entry("b")[1:]), False),
+        (entry("a") + bytes(512) + b"x" * 512, False),
+        (archive(pax(entry("a"), size="-1")), False),
+        (archive(pax(entry("a"), mtime="never")), False),
+        (archive(entry("pax", b"99 path=x\n", kind=b"x"), entry("a")), False),
+        (archive(entry("pax", b"path=x\n", kind=b"x"), entry("a")), False),
+        (archive(pax(entry("a", b"xy"), GNU__sparse__map="5,1,2,1", GNU__sparse__size="9")), False),
+        (archive(pax(entry("a", b"x"), GNU__sparse__map="0,-1", GNU__sparse__size="9")), False),
+        (archive(pax(entry("a", b"9\n"), GNU__sparse__major="1", GNU__sparse__realsize="9")), False),
+        (gzip.compress(archive(entry("a", os.urandom(99999))))[:-8] + b"12345678", False),
+        (gzip.compress(archive(entry("a"))) + b"more", False),
+        (archive(entry("s", kind=b"2")), False),
+        (b"\x1f\x8b\x08" + b"x" * 99, False),
+    ],
+    "archive-truncated": [
+        (entry("a", b"x" * 2000)[:1000], False),
+        (entry("a", b"x" * 2000), False),
+        (entry("a", b"x" * 2000)[:-300], True),
+        (entry("a", b"x" * 2000) + entry("b")[:100], True),
+        (pax(b"", path="a"), True),
+        (gzip.compress(archive(entry("a", os.urandom(99999))))[:50000], False),
+        (lzma.compress(archive(entry("a", os.urandom(99999))))[:50000], False),
+        (archive(entry("a", size=8**11 - 1)), True),
+    ],
+    "archive-headers": [
+        (archive(entry("pax", kind=b"x", size=2 << 20)), False),
+        (archive(*[entry("g", kind=b"g")] * 40, entry("a")), False),
+    ],
+    "archive-ratio": [
+        (gzip.compress(archive(entry("a", size=8**11 - 1))), False),
+        (archive(pax(entry("a", b""), GNU__sparse__map="", GNU__sparse__size=str(9 << 30))), False),
+    ],
+    "archive-bytes": [(gzip.compress(archive(pax(entry("a"), size=str(99 << 40)))), False)],
+}
+
+
+@pytest.mark.parametrize(
+    ("code", "data", "whiteouts"),
+    [
+        pytest.param(code, data, whiteouts, id=f"{code}-{number}")
+        for code, tries in _HOSTILE.items()
+        for number, (data, whiteouts) in enumerate(tries)
+    ],
+)
+def test_what_no_image_does_is_refused(ground: Ground, code: str, data: bytes, whiteouts: bool) -> None:
+    """Each is refused by its own code, with a hint, and nothing beside the root changes."""
+    below = [archive(entry("below"))] if whiteouts else []
+    assert _refused(lambda: ground.unpack(*below, data, whiteouts=whiteouts)) == code
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"hello",
+        b"x" * 5000,
+        b"PK\x03\x04" + bytes(2000),
+        gzip.compress(b"hello"),
+    ],
+)
+def test_what_is_no_archive_is_a_mistake(ground: Ground, data: bytes) -> None:
+    """A file that is no archive at all is not called hostile."""
+    with pytest.raises(UsageError, match="is no archive"):
+        ground.unpack(data)
+    assert ground.tree() == []
+
+
+def test_an_archive_without_anything_is_one(ground: Ground) -> None:
+    """The end alone is an archive, and so are the zeros that docker has for an empty layer."""
+    ground.unpack(END)
+    ground.unpack(bytes(10240))
+    assert ground.tree() == []
+
+
+@pytest.mark.parametrize(
+    ("begin", "again", "code"),
+    [
+        (b"", entry("a"), "archive-entries"),
+        (b"", directory("d") + symlink("d", "e"), "archive-entries"),
+        (b"", pax(entry("a"), path="a/" * 300 + "b") + entry("a") + directory("a"), "archive-entries"),
+        (b"", entry("g", kind=b"g"), "archive-headers"),
+        (entry("a", size=1 << 32), bytes(1 << 16), "archive-bytes"),
+        (END, bytes(1 << 16), "archive-bytes"),
+    ],
+)
+def test_what_never_ends_is_stopped(ground: Ground, begin: bytes, again: bytes, code: str) -> None:
+    """At the bound it is over, long before the end of the archive."""
+    stream = Endless(begin, again * (1 + (1 << 16) // len(again)))
+    bounds = Bounds(entries=1000, bytes=16 << 20)
+    assert _refused(lambda: ground.unpack(stream, bounds=bounds)) == code
+    assert stream.given < 20 << 20
+    assert len(ground.tree()) <= 1000
+
+
+def test_bounds_count_over_layers(ground: Ground) -> None:
+    """What one layer spent is gone for the next."""
+    layer = archive(entry("a"), entry("b"))
+    ground.unpack(layer, layer, whiteouts=True, bounds=Bounds(entries=4))
+    assert (
+        _refused(lambda: ground.unpack(layer, layer, whiteouts=True, bounds=Bounds(entries=3)))
+        == "archive-entries"
+    )
+
+
+def test_progress_grows_to_the_size_of_the_file(ground: Ground, tmp_path: Path) -> None:
+    """It is told in bytes of the file as it lies there, all of them in the end."""
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(gzip.compress(archive(entry("a", os.urandom(5 << 20)))))
+    spent = Spent()
+    with path.open("rb") as file:
+        ground.unpack(file, spent=spent)
+    assert spent.read == path.stat().st_size
+
+
+def test_a_tree_of_any_depth_is_removed(tmp_path: Path) -> None:
+    """Deeper than a path may be long, closed to its owner, with links out of it, which are not followed."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").touch()
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("deep", dir_fd=here)
+        below = os.open("deep", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.symlink(tmp_path / "kept", "link", dir_fd=here)
+    os.fchmod(here, 0)
+    os.close(here)
+    top = os.open(tmp_path, os.O_RDONLY)
+    try:
+        assert remove(top, b"deep")
+        assert not remove(top, b"deep")
+    finally:
+        os.close(top)
+    assert os.listdir(tmp_path) == ["kept"]
+    assert os.listdir(tmp_path / "kept") == ["file"]
+
+
+_PARTS = st.sampled_from(
+    ["a", "b", "c", "..", ".", "", ".wh.a", ".wh.b", ".wh..wh..opq", ".wh...", "outside", "dev"]
+)
+_PATHS = st.one_of(
+    st.lists(_PARTS, min_size=1, max_size=4).map("/".join),
+    st.sampled_from(["../../outside", "/", "../outside/secret", "/proc/self/root", "a/b/c", "in/root"]),
+)
+_ENTRIES = st.builds(
+    lambda name, data, kind, link, mode, device: entry(
+        name, data if kind in b"07" else b"", kind=kind, link=link, mode=mode, device=device
+    ),
+    name=_PATHS,
+    data=st.binary(max_size=600),
+    kind=st.sampled_from([b"0", b"0", b"1", b"1", b"2", b"2", b"2", b"5", b"5", b"3", b"6", b"7"]),
+    link=_PATHS,
+    mode=st.integers(0, 0o7777),
+    device=st.sampled_from([(0, 0), (1, 3)]),
+)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(
+    layers=st.lists(st.lists(_ENTRIES, max_size=12), min_size=1, max_size=3),
+    whiteouts=st.booleans(),
+    flips=st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), max_size=2),
+    cut=st.integers(0, 4000),
+)
+def test_whatever_is_in_it_nothing_outside_changes(
+    ground: Ground, layers: list[list[bytes]], whiteouts: bool, flips: list[tuple[int, int]], cut: int
+) -> None:
+    """Any entries in any order, damaged or not: it is unpacked or refused, and stays inside."""
+    made = [bytearray(archive(*layer)) for layer in layers]
+    for place, value in flips:
+        made[-1][place % len(made[-1])] = value
+    if cut < 2000:
+        del made[-1][cut:]
+    try:
+        for layer in made:
+            ground.unpack(bytes(layer), whiteouts=whiteouts)
+    except (PolicyRefused, UsageError):
+        pass  # the two ways in which an archive may be refused
+    finally:
+        ground.expect_untouched()
+        above = os.open(ground.root.parent, os.O_RDONLY)
+        assert remove(above, b"root")
+        os.close(above)
+        ground.root.mkdir()
+        os.utime(ground.root.parent, ns=ground.times)
