@@ -11,9 +11,13 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
+import pytest
+
+from mvm.errors import PolicyRefused
 from mvm.images.archive import Bounds, Spent, unpack
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from typing import BinaryIO
 
@@ -202,3 +206,13 @@ class Ground:
                     shown += "/"
                 found.append(shown)
         return sorted(found)
+
+
+def refused(act: Callable[[], object]) -> str:
+    """Return the code by which something is refused."""
+    with pytest.raises(PolicyRefused) as caught:
+        act()
+    (finding,) = caught.value.findings
+    assert finding.path == "--image"
+    assert finding.hint
+    return finding.code
