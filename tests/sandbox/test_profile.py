@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.sandbox.conftest import Start
+    from tests.support.mvmctl import Mvmctl
 
 pytestmark = pytest.mark.kernel
 
@@ -45,3 +49,33 @@ def test_a_running_one_is_not_widened_past_it(box: Start) -> None:
     with pytest.raises(mvm.PolicyRefused):
         sandbox.set_network(_WIDE)
     assert sandbox.describe()["policy"]["digest"] == digest
+
+
+_FUNCTION = """
+import mvm
+
+@mvm.func(network=mvm.network(mode="none"), mounts=["account:/account:ro"], profile={profile})
+def jar():
+    with open("/account/Cookies") as file:
+        return file.read()
+
+if __name__ == "__main__":
+    print(jar())
+"""
+
+
+def test_a_declared_function_is_held_to_it(mvmctl: Mvmctl, tmp_path: Path) -> None:
+    """Where its mount holds credentials it raises; named with a reason, relative to its file, it runs."""
+    (tmp_path / "account").mkdir()
+    (tmp_path / "account" / "Cookies").write_text("flour, sugar")
+
+    def call(profile: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "program.py").write_text(_FUNCTION.format(profile=profile))
+        words, environ = [sys.executable, "program.py"], {**os.environ, **mvmctl.environment()}
+        return subprocess.run(
+            words, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False, timeout=60
+        )
+
+    assert "[browser-credentials]" in call("mvm.browser_profile()").stderr
+    named = call('mvm.browser_profile(credentials={"account": "the login is under test"})')
+    assert named.stdout == "flour, sugar\n", named.stderr
