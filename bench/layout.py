@@ -54,7 +54,7 @@ class Layout:
         """
         self.directory, self.programs = directory, programs
         self._started: list[subprocess.Popen[bytes]] = []
-        self._holders: list[tuple[int, int]] = []
+        self._holders: list[int] = []
         self._last_address = 10
         _name_files(directory)
         self.up, self.box = self.hold(), self.hold()
@@ -92,26 +92,25 @@ class Layout:
 
     def hold(self) -> int:
         """A network namespace of its own with nothing but loopback; the process that holds it."""
-        ours, theirs = os.pipe()
         ready, told = os.pipe()
         pid = os.fork()
         if pid == 0:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            os.close(theirs)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
             try:
                 namespaces.unshare(namespaces.CLONE_NEWNET)
                 with Rtnl() as rtnl:
                     rtnl.link_up("lo")
                 os.write(told, b"1")
                 os.close(told)
-                os.read(ours, 1)
+                while True:
+                    signal.pause()  # until `close`, or the end of pid 1, ends it
             finally:
-                os._exit(0)
-        os.close(ours)
+                os._exit(1)
+        self._holders.append(pid)
         os.close(told)
         stands = os.read(ready, 1)
         os.close(ready)
-        self._holders.append((pid, theirs))
         if not stands:
             raise OSError("a network namespace could not be made")
         return pid
@@ -177,8 +176,8 @@ class Layout:
         """End everything."""
         for process in reversed(self._started):
             self.stop(process)
-        for pid, pipe in self._holders:
-            os.close(pipe)
+        for pid in self._holders:
+            os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
 
 

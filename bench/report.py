@@ -81,10 +81,10 @@ _INTRODUCTION = """\
 
 `python3 dev.py bench` wrote this page: one run, all subjects on the same wire, with the same client and
 server, in random order and interleaved rounds. Only ratios within the run mean anything; client, gateway
-and server share the machine's processors. A cell is the median, then its ratio to `direct` (no gateway) where it
-says something, then the quartiles. mvm records every connection; the peers log nothing. HAProxy, nginx, Squid,
-tinyproxy, dante and mitmproxy admit one name and refuse the rest, as mvm does; kernel NAT, slirp4netns and
-pasta carry everything.
+and server share the machine's processors. A cell is the median, then its ratio to `direct` (no gateway)
+where it says something, then the quartiles. mvm records every connection; the peers log nothing. HAProxy,
+nginx, Squid, tinyproxy, dante and mitmproxy admit one name and refuse the rest, as mvm does; kernel NAT,
+slirp4netns and pasta carry everything.
 """
 
 

@@ -1,0 +1,1 @@
+"""The bench: its arithmetic, and one piece of it really run."""
