@@ -164,9 +164,9 @@ class _Saying:
                 "entity": _policy(self._take("before")),
                 "entity_result": _policy(self._take("after")),
             }
-        host, port, protocol = self._take("host"), self._take("port"), self._take("protocol")
-        tool = self._left.get("tool") if host is None else None
-        place = tool or _place(host, port, protocol) or "(all public hosts)"
+        place = self._left.get("tool") or "(all public hosts)"
+        if (host := self._take("host")) is not None:
+            place = _place(str(host), self._take("port"), self._take("protocol"))
         said: Event = {"entity": {"name": place, "type_id": 99, "type": "Grant"}}
         policy = self._take("policy")
         if policy is not None:
@@ -179,12 +179,10 @@ class _Saying:
         return {**said, **_FAILURE, **_DENIED, **_LOW}
 
     def _dns(self, kind: str) -> Event:
-        host, of_type = self._take("host"), self._take("type")
         said: Event = {"src_endpoint": self._sandbox(), **_without_none(count=self._take("count"))}
-        if host is not None:
-            said["query"] = _without_none(
-                hostname=host, type=None if of_type is None else str(of_type).upper()
-            )
+        if (host := self._take("host")) is not None:
+            of_type = self._take("type")
+            said["query"] = _without_none(hostname=host, type=None if of_type is None else of_type.upper())
         if kind == Kind.DNS_ANSWERED:
             answers = [{"rdata": address} for address in self._take("addresses") or ()]
             ok = {"rcode_id": 0, "rcode": "NoError"}
@@ -214,12 +212,13 @@ class _Saying:
         return {**said, **_SUCCESS, **_ALLOWED}
 
     def _closed(self) -> Event:
-        cause, error, reason = self._take("cause"), self._take("error"), self._take("reason")
+        cause = self._take("cause")
+        reason = self._take("reason" if "reason" in self._left else "error")
         traffic = _without_none(bytes_out=self._take("up"), bytes_in=self._take("down"))
         said: Event = _without_none(
             duration=_milliseconds_of(self._take("duration_s")),
             status_code=cause,
-            status_detail=reason or error,
+            status_detail=reason,
         )
         if traffic:
             said["traffic"] = traffic
@@ -250,11 +249,10 @@ def _milliseconds_of(seconds: object) -> int | None:
     return int(seconds * 1000) if isinstance(seconds, (int, float)) else None
 
 
-def _place(host: object, port: object, protocol: object) -> str | None:
-    if host is None:
-        return None
-    name = f"[{host}]" if ":" in str(host) else str(host)
-    return f"{name}:{port}/{protocol or 'tcp'}" if port is not None else name
+def _place(host: str, port: object, protocol: object) -> str:
+    name = f"[{host}]" if ":" in host else host
+    named = name if port is None else f"{name}:{port}"
+    return named if protocol is None else f"{named}/{protocol}"
 
 
 def _policy(uid: object) -> Event:

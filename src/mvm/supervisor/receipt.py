@@ -108,8 +108,9 @@ def read_sealed(path: str) -> SealedLog:
         for line in log:
             whole.update(line)
             first, before, last = first or line, last, line
-    started, ended, seal = (json.loads(line) for line in (first, before, last))
-    if [record["kind"] for record in (started, ended, seal)] != ["run.started", "run.ended", "audit.sealed"]:
+    started, ended, seal = (json.loads(line or b"{}") for line in (first, before, last))
+    kinds = [record.get("kind") for record in (started, ended, seal)]
+    if kinds != ["run.started", "run.ended", "audit.sealed"]:
         msg = "the log is not sealed"
         raise ValueError(msg)
     return SealedLog(whole.hexdigest(), started, ended, seal)
