@@ -28,6 +28,7 @@ class Book:
     def __init__(self) -> None:
         """Start empty."""
         self.samples: dict[str, dict[str, list[float]]] = defaultdict(dict)
+        self.order: list[str] = []
         self.left_out: dict[str, str] = {}
         self.remarks: Counter[str] = Counter()
         self.others: list[float] = []
@@ -38,8 +39,11 @@ class Book:
         self.samples[figure].setdefault(subject, []).extend(values)
 
     def subjects(self, figures: Iterable[str]) -> list[str]:
-        """Those that have a sample of any of the figures, in the order in which they came."""
-        return list(dict.fromkeys(name for figure in figures for name in self.samples.get(figure, {})))
+        """Those that have a sample of any of the figures, in `order`, then as they came."""
+        found = dict.fromkeys(name for figure in figures for name in self.samples.get(figure, {}))
+        return [name for name in self.order if name in found] + [
+            name for name in found if name not in self.order
+        ]
 
     def summary(self, figure: str, subject: str) -> Summary | None:
         """What remains of one figure of one subject; None without samples."""
@@ -65,6 +69,7 @@ class Book:
         """Keep everything as JSON."""
         whole = {
             "samples": self.samples,
+            "order": self.order,
             "left_out": self.left_out,
             "remarks": self.remarks,
             "others": self.others,
@@ -79,5 +84,6 @@ class Book:
         made = cls()
         made.samples.update(whole["samples"])
         made.left_out, made.others, made.facts = whole["left_out"], whole["others"], whole["facts"]
+        made.order = whole["order"]
         made.remarks.update(whole["remarks"])
         return made

@@ -12,7 +12,7 @@ import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench import layout as places
-from bench.processor import Watch, cpu_seconds, pss_bytes
+from bench.processor import Watch
 from bench.product import Mvm, Unrecorded
 from bench.subjects import LeftOut, Nat, Subject
 
@@ -62,7 +62,9 @@ def stand(layout: Layout, book: Book, kinds: Sequence[Callable[[Layout], Subject
         except (LeftOut, OSError, subprocess.SubprocessError) as problem:
             book.left_out[name] = _reason(problem)
             continue
-        book.add("memory", name, *([pss_bytes(subject.gateway)] if subject.gateway else []))
+        book.order.append(name)
+        if subject.gateway is not None:
+            book.add("memory", name, subject.pss_bytes())
         standing.append(subject)
     return standing
 
@@ -84,14 +86,14 @@ def measure(subjects: Sequence[Subject], book: Book, random: Random, *, rounds: 
 
 def _sample(figure: Figure, subject: Subject, book: Book, seconds: float) -> bool:
     """Take one; returns whether the client waited in vain at its end, so that no more of these are taken."""
-    before = cpu_seconds(subject.gateway)
+    before = subject.cpu_seconds()
     try:
         with Watch() as watch:
             found = subject.load(figure.mode, figure.port, "-c", str(figure.streams), "-t", str(seconds))
     except (OSError, subprocess.SubprocessError, ValueError) as problem:
         book.remarks[f"{subject.name}, {figure.mode}: {_reason(problem)}"] += 1
         return False
-    used = cpu_seconds(subject.gateway) - before
+    used = subject.cpu_seconds() - before
     book.others.append(watch.others)
     if found["stuck"]:
         # It does not pass the end of a stream on, so nobody counts for the client: what it took in the time
@@ -107,9 +109,9 @@ def _sample(figure: Figure, subject: Subject, book: Book, seconds: float) -> boo
         return False
     for name, key in figure.takes.items():
         book.add(name, subject.name, found[key])
-    if subject.gateway and figure.per_gigabyte:
+    if subject.gateway is not None and figure.per_gigabyte:
         book.add(figure.per_gigabyte, subject.name, used / (found["bytes"] / 1e9))
-    if subject.gateway and figure.per_connection:
+    if subject.gateway is not None and figure.per_connection:
         book.add(figure.per_connection, subject.name, used / found["done"] * 1e6)
     return bool(found["stuck"])
 

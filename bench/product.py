@@ -61,7 +61,7 @@ class Mvm(Subject):
             self.address = self.run(["getent", "ahostsv4", places.NAME]).split()[0]
         except subprocess.CalledProcessError as problem:
             raise LeftOut(f"mvmctl: {problem.stderr.strip()[:300]}") from None
-        self.gateway = (int(listed["pid"]),)
+        self.gateway = int(listed["pid"])  # not its children: the load generator is one
 
     def close(self) -> None:
         """Take it down."""

@@ -65,8 +65,10 @@ _SINGLE = (
     Column("revoked p50", "revocation to reset, 1,000 flows, p50, ms", digits=1),
     Column("revoked p99", "revocation to reset, 1,000 flows, p99, ms", digits=1),
     Column("memory, library", "gateway of the library's helper, 1 sandbox, MB PSS", scale=1e6, digits=1),
-    Column("memory, each further", "each further sandbox in it, KB PSS", scale=1e3),
-    Column("memory, idle sandbox", "idle sandbox (its own processes), MB PSS", scale=1e6, digits=1),
+    Column("memory, each further", "each further sandbox in it, KB RSS", scale=1e3),
+    Column(
+        "memory, idle sandbox", "one more idle sandbox, all processes together, MB PSS", scale=1e6, digits=1
+    ),
     Column("processes, idle sandbox", "idle sandbox, processes"),
     Column("in a row ms", "sandboxes in a row, each, ms", digits=1),
     Column("in a row, drift", "sandboxes in a row, last tenth / first tenth", digits=2),
@@ -185,8 +187,7 @@ def _tail(book: Book) -> Iterator[str]:
     yield ""
     for name, why in book.left_out.items():
         yield f"- {name}: {why}"
-    if not book.left_out:
-        yield "Nothing."
+    yield "- sandbox-runtime: comes from no package of the distribution"
     yield ""
     if book.remarks:
         yield "## Remarks"

@@ -7,22 +7,23 @@ never start a subject twice at the same time, save where that is the figure.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mvm
 from bench.arithmetic import drift
 from bench.memory import helper, network
-from bench.processor import Watch, alive, descriptors, pss_bytes
+from bench.processor import Watch, alive, descriptors, rss_bytes
 from bench.product import environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
     from random import Random
 
     from bench.book import Book
@@ -40,7 +41,11 @@ _BWRAP = (
     " true"
 )
 _LIMIT_S = 30
-_WHAT = {"crun": [], "runc": [], "runsc": ["--network=none", "--ignore-cgroups", "--platform=ptrace"]}
+_WHAT = {
+    "crun": ["--cgroup-manager=disabled"],
+    "runc": [],
+    "runsc": ["--network=none", "--ignore-cgroups", "--platform=ptrace"],
+}
 
 
 def measure(book: Book, random: Random, programs: Path, directory: Path, *, rounds: int) -> None:
@@ -52,6 +57,7 @@ def measure(book: Book, random: Random, programs: Path, directory: Path, *, roun
         HELP: lambda: _run([sys.executable, "-m", "mvm.cli", "--help"]),
         BWRAP: lambda: _run(_BWRAP.split()),
     }
+    groups = _groups()
     acts |= {name: _container(name, programs, directory) for name in CONTAINERS}
     for name, act in list(acts.items()):
         try:
@@ -69,13 +75,20 @@ def measure(book: Book, random: Random, programs: Path, directory: Path, *, roun
                 acts[name]()
                 book.add("start ms", name, (time.perf_counter() - began) * 1e3)
             book.others.append(watch.others)
+    for made in sorted(_groups() - groups, reverse=True):
+        made.rmdir()
+
+
+def _groups() -> set[Path]:
+    """What podman makes to put its containers' cgroups into, and leaves behind."""
+    return set(Path("/sys/fs/cgroup").glob("**/libpod_parent")) if os.geteuid() == 0 else set()
 
 
 def measure_row(book: Book, *, count: int) -> None:
     """So many sandboxes one after the other: later ones must not be slower, nor anything be left."""
     _sandbox()
     holder = helper()
-    before = descriptors(holder), alive(), pss_bytes([holder])
+    before = descriptors(holder), alive(), rss_bytes(holder)
     took = []
     for _ in range(count):
         began = time.perf_counter()
@@ -85,7 +98,7 @@ def measure_row(book: Book, *, count: int) -> None:
     book.add("in a row, drift", "mvm", drift(took))
     book.add("in a row, descriptors left", "mvm", descriptors(holder) - before[0])
     book.add("in a row, processes left", "mvm", alive() - before[1])
-    book.add("in a row, bytes left each", "mvm", (pss_bytes([holder]) - before[2]) / count)
+    book.add("in a row, bytes left each", "mvm", (rss_bytes(holder) - before[2]) / count)
 
 
 def measure_at_once(book: Book, *, rounds: int, count: int) -> None:
@@ -123,14 +136,18 @@ def _container(name: str, programs: Path, directory: Path) -> Callable[[], objec
     (root / "bin").mkdir(parents=True)
     shutil.copy(programs / "nothing", root / "bin" / "true")
     if name == "podman":
-        kept = [f"--root={directory}/podman", f"--runroot={directory}/podman-run"]
+        kept = [
+            f"--root={directory}/podman",
+            f"--runroot={directory}/podman-run",
+            "--runtime=runc",
+            "--cgroup-manager=cgroupfs",
+        ]
         words = [
             name,
             *kept,
             "run",
             "--rm",
             "--network=none",
-            "--cgroups=disabled",
             "--rootfs",
             str(root),
             "/bin/true",

@@ -7,16 +7,18 @@ admits one name and refuses the rest, save those that only carry (kernel NAT, sl
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import layout as places
-from bench.processor import with_descendants
+from bench.processor import cpu_seconds, pss_bytes, with_descendants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,12 +38,13 @@ class Subject:
 
     Attributes:
         name: as in the report.
-        gateway: the processes whose processor time and memory are the gateway's.
+        gateway: the process that is the gateway, or None.
+        counts_children: whether what the gateway has started is the gateway too.
     """
 
     name = "direct"
-    gateway: tuple[int, ...] = ()
-    carries_datagrams = True
+    gateway: int | None = None
+    counts_children = False
 
     def __init__(self, layout: Layout) -> None:
         """Nothing runs yet."""
@@ -53,6 +56,19 @@ class Subject:
 
     def close(self) -> None:
         """End what `start` began."""
+
+    def cpu_seconds(self) -> float:
+        """What the gateway has used so far."""
+        return cpu_seconds(self._processes(), with_ended=self.counts_children)
+
+    def pss_bytes(self) -> int:
+        """The gateway's memory."""
+        return pss_bytes(self._processes())
+
+    def _processes(self) -> list[int]:
+        if self.gateway is None:
+            return []
+        return with_descendants(self.gateway) if self.counts_children else [self.gateway]
 
     def run(self, words: Sequence[str], *, limit_s: float = 60) -> str:
         """What a client program prints that runs where this subject's clients are.
@@ -102,7 +118,7 @@ class Nat(Subject):
 class Peer(Subject):
     """A gateway of others, which listens at an address of its own."""
 
-    carries_datagrams = False
+    counts_children = True
     program = ""
     configuration = ""
     port = 0
@@ -125,7 +141,7 @@ class Peer(Subject):
         except TimeoutError:
             self.close()
             raise LeftOut(f"{Path(path).name} does not listen: {self._last_words()}") from None
-        self.gateway = tuple(with_descendants(self._process.pid))
+        self.gateway = self._process.pid
 
     def words(self, configuration: str) -> list[str]:
         """What follows the program's name."""
@@ -244,7 +260,7 @@ class Slirp(Subject):
         os.close(ready)
         if not said:
             raise LeftOut("slirp4netns ended at once")
-        self.gateway = (self._process.pid,)
+        self.gateway = self._process.pid
 
     def close(self) -> None:
         """End it."""
@@ -261,46 +277,44 @@ class Pasta(Slirp):
     name = "pasta"
 
     def start(self) -> None:
-        """Put a TAP device into a namespace; it says that it is ready by going to the background."""
-        path = _found("pasta")
-        self._at = self.layout.hold()
-        names = self.layout.directory / "pasta.pid"
+        """Have it make a namespace with a TAP device, which a sleeper holds; it refuses to be root."""
+        if os.geteuid() == 0 and not _open_to_all(Path("/dev/net/tun")):
+            raise LeftOut("pasta refuses to be root, and /dev/net/tun is open to root alone here")
+        quiet = [word for flag in ("-t", "-u", "-T", "-U") for word in (flag, "none")]
         words = [
-            path,
+            _found("pasta"),
+            "-f",
             "--config-net",
-            "-I",
-            "tap0",
+            "-4",
             "-i",
             "up",
-            "-4",
-            "-t",
-            "none",
-            "-u",
-            "none",
-            "-T",
-            "none",
+            "-I",
+            "tap0",
+            *quiet,
+            "sleep",
+            "infinity",
         ]
-        words += [
-            "-U",
-            "none",
-            "-P",
-            str(names),
-            "--runas",
-            str(os.geteuid()),
-            "--netns",
-            f"/proc/{self._at}/ns/net",
-        ]
-        try:
-            subprocess.run(words, check=True, capture_output=True, text=True, timeout=10)
-        except (subprocess.SubprocessError, OSError) as problem:
-            said = (getattr(problem, "stderr", "") or str(problem)).strip().splitlines()
-            raise LeftOut(f"pasta: {said[-1] if said else problem}") from None
-        self._pid = int(names.read_text())
-        self.gateway = (self._pid,)
+        if os.geteuid() == 0:
+            words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *words]
+        said = self.layout.directory / "pasta"
+        with said.open("wb") as output:
+            self._process = self.layout.start(words, output=output)
+        for _ in range(_TRIES):
+            for pid in with_descendants(self._process.pid)[1:]:
+                with contextlib.suppress(OSError):
+                    if "tap0" in Path(f"/proc/{pid}/net/route").read_text():
+                        self._at, self.gateway = pid, self._process.pid
+                        return
+            if self._process.poll() is not None:
+                break
+            select.select([], [], [], 0.005)  # it says nothing when it is ready
+        self.close()
+        lines = said.read_text(errors="replace").splitlines()
+        raise LeftOut(f"pasta does not come up: {lines[-1] if lines else 'it says nothing'}")
 
-    def close(self) -> None:
-        """End it."""
-        os.kill(self._pid, 9)
+
+def _open_to_all(device: Path) -> bool:
+    return device.exists() and device.stat().st_mode & 0o006 == 0o006
 
 
 def _start_with(layout: Layout, words: Sequence[str], descriptor: int) -> subprocess.Popen[bytes]:
