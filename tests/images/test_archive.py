@@ -125,17 +125,22 @@ def test_links_to_directories_are_followed_inside(ground: Ground) -> None:
     """What is behind a link to a directory of the image goes there, absolute and upward ones too."""
     ground.unpack(
         archive(
-            directory("usr/lib"),
-            symlink("lib", "usr/lib"),
-            symlink("lib64", "/usr/lib"),
-            symlink("far", "../../../../../usr/lib"),
+            directory("of-the-image/lib"),  # a name that no host has: a broken guard must do no harm
+            symlink("lib", "of-the-image/lib"),
+            symlink("lib64", "/of-the-image/lib"),
+            symlink("far", "../../../../../of-the-image/lib"),
             entry("lib/a"),
             entry("lib64/b"),
             entry("far/c"),
             hard_link("lib/d", "lib64/a"),
         )
     )
-    assert [path.name for path in sorted((ground.root / "usr" / "lib").iterdir())] == ["a", "b", "c", "d"]
+    assert [path.name for path in sorted((ground.root / "of-the-image" / "lib").iterdir())] == [
+        "a",
+        "b",
+        "c",
+        "d",
+    ]
     assert (ground.root / "lib").is_symlink()
 
 
@@ -163,6 +168,13 @@ def test_a_link_to_itself_stays(ground: Ground) -> None:
     ground.unpack(archive(entry("a", b"1"), hard_link("a", "a"), hard_link("b", "a"), hard_link("b", "./a")))
     assert (ground.root / "b").read_bytes() == b"1"
     assert (ground.root / "a").stat().st_nlink == 2
+
+
+def test_a_hard_link_to_a_link_is_the_link(ground: Ground) -> None:
+    """What a symbolic link leads to, inside or outside, gets no further name by a hard link to the link."""
+    ground.unpack(archive(symlink("s", "../../outside/secret"), hard_link("h", "s")))
+    assert ground.tree() == ["h -> ../../outside/secret", "s -> ../../outside/secret"]
+    assert (ground.root / "s").lstat().st_ino == (ground.root / "h").lstat().st_ino
 
 
 def test_devices_of_an_image_are_left_out(ground: Ground) -> None:

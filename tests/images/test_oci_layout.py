@@ -39,7 +39,7 @@ def _unpack(image: OciImage, ground: Ground) -> list[int]:
     told: list[int] = []
     root = os.open(ground.root, os.O_RDONLY)
     try:
-        image.unpack(root, owner=None, bounds=Bounds(), progress=told.append)
+        ground.confined(lambda: image.unpack(root, owner=None, bounds=Bounds(), progress=told.append))
     finally:
         os.close(root)
         image.close()
@@ -219,6 +219,19 @@ def test_nothing_is_unpacked_of_an_image_with_a_spoilt_layer(
     blob.write_bytes(data)
     assert _code(lambda: _unpack(open_oci(str(layout.top), None), ground)) == "archive-digest"
     assert ground.tree() == []
+
+
+@pytest.mark.parametrize("which", ["manifest", "config"])
+def test_a_description_that_was_changed_is_refused(layout: Layout, which: str) -> None:
+    """One letter in the manifest or the config, the size as before, and the image is not opened."""
+    made = layout.manifest([_BASE], config={"User": "nobody"})
+    layout.add(made)
+    manifest = json.loads(layout.path(made["digest"]).read_bytes())
+    blob = layout.path(made["digest"] if which == "manifest" else manifest["config"]["digest"])
+    before, after = (b": 2", b":2 ") if which == "manifest" else (b"nobody", b"nobodi")
+    assert before in blob.read_bytes()
+    blob.write_bytes(blob.read_bytes().replace(before, after))
+    assert _code(lambda: open_oci(str(layout.top), None)) == "archive-digest"
 
 
 def test_a_layer_of_another_size_is_refused(layout: Layout, ground: Ground) -> None:

@@ -30,7 +30,7 @@ def _unpack(tar: Tarball, ground: Ground) -> list[int]:
     told: list[int] = []
     root = os.open(ground.root, os.O_RDONLY)
     try:
-        tar.unpack(root, owner=None, bounds=Bounds(), progress=told.append)
+        ground.confined(lambda: tar.unpack(root, owner=None, bounds=Bounds(), progress=told.append))
     finally:
         os.close(root)
     return told
