@@ -93,6 +93,18 @@ def used_up(error: OSError) -> BackendUnavailable | None:
     )
 
 
+def describe_bug(error: BaseException) -> str:
+    """Say of an error that nobody meant to raise its type and its place, never its text.
+
+    The text could hold what a sandbox sends or is given, and where this is shown is kept by others.
+    """
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename.rpartition("/")[2]
+        place, trace = f" at {file}:{trace.tb_lineno}", trace.tb_next
+    return f"this is a bug of mvm: {type(error).__name__}{place}"
+
+
 _USED_UP = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
 
 

@@ -20,7 +20,7 @@ import click
 
 from mvm.cli.printing import err
 from mvm.cli.verbs import program
-from mvm.errors import MvmError, PolicyRefused, used_up
+from mvm.errors import MvmError, PolicyRefused, describe_bug, used_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,12 +138,8 @@ def _bug(error: Exception) -> int:
 
         traceback.print_exception(error)
         return EXIT_BUG
-    trace, place = error.__traceback__, ""
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        place, trace = f" at {os.path.basename(code.co_filename)}:{trace.tb_lineno}", trace.tb_next
     _say(
-        f"this is a bug of mvm: {type(error).__name__}{place}",
+        describe_bug(error),
         "please report it with the words you typed; MVM_DEBUG=1 shows more of it",
     )
     return EXIT_BUG

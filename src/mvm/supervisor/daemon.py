@@ -141,7 +141,8 @@ def serve(channel: socket.socket) -> None:
                 said = {"error": error.message, "hint": error.hint, "exit": error.exit_code}
                 return {**said, "findings": found}
             except Exception as error:  # noqa: BLE001  the other sandboxes of the caller must not end with it
-                return {"error": f"the sandbox could not be started: {error!r}", "hint": "", "exit": 70}
+                told = f"the sandbox could not be started: {errors.describe_bug(error)}"
+                return {"error": told, "hint": "", "exit": 70}
             return {"name": prepared.plan.name, "run": prepared.plan.run}
 
         supervisor.loop.watch(channel.fileno(), READ, on_message)
