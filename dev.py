@@ -26,6 +26,7 @@ usage: python3 dev.py COMMAND
 
   demo            one sandbox, a granted host, a denied one, the record: shown and checked, without root
   test [ARGS]     every test; ARGS go to pytest (python3 dev.py test tests/policy -x)
+  fuzz [SECONDS]  every reader tried with made-up inputs, on all processors; --help tells more
   check           format, lint, types, import rules, guard and pure tests; quick, without root
   bench [ARGS]    how fast it is beside its peers, into docs/explanation/benchmarks.md (--quick, --install)
   setup           make .venv, or say that it is there
@@ -170,6 +171,13 @@ def test(words: list[str]) -> int:
     _become("-m", "pytest", *words)
 
 
+def fuzz(words: list[str]) -> int:
+    """Try every reader; `docs/explanation/fuzzing.md` tells of the last long run."""
+    make_environment("dev")
+    os.environ["PYTHONPATH"] = str(ROOT / "src")
+    _become("-m", "tests.fuzz.long", *words)
+
+
 def check(_: list[str]) -> int:
     """Run every check, two at a time; print what failed, and one line for each."""
     make_environment("dev")
@@ -215,6 +223,7 @@ def lock(words: list[str]) -> int:
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "demo": demo,
     "test": test,
+    "fuzz": fuzz,
     "check": check,
     "bench": bench,
     "setup": setup,

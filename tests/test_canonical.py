@@ -149,3 +149,10 @@ def test_digest() -> None:
     empty_object = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
     assert digest({}) == empty_object
     assert digest({"b": 1, "a": 2.0}) == digest({"a": 2, "b": 1}) != digest({"a": 1, "b": 2})
+
+
+def test_what_is_nested_too_deeply_is_refused_like_any_other_value() -> None:
+    """A reader of JSON goes deeper than the writer can: a forged receipt must not end the program."""
+    assert encode(json.loads("[" * 100 + "]" * 100)) == b"[" * 100 + b"]" * 100
+    with pytest.raises(ValueError, match="nested too deeply"):
+        encode(json.loads("[" * 800 + "]" * 800))

@@ -31,12 +31,14 @@ def encode(value: object) -> bytes:
         UTF-8, without a newline (RFC 8785 section 3.2).
 
     Raises:
-        ValueError: NaN, an infinity, an integer beyond +-(2^53 - 1), or a lone surrogate.
+        ValueError: NaN, an infinity, an integer beyond +-(2^53 - 1), a lone surrogate, or nested too deeply.
         TypeError: any other type, or a key that is not a string.
     """
-    text = _text(value)
     try:
-        return text.encode()
+        return _text(value).encode()
+    except RecursionError:
+        msg = "nested too deeply"  # a reader of JSON goes deeper than this, so what it read can come here
+        raise ValueError(msg) from None
     except UnicodeEncodeError:
         # The original error would carry the whole text into tracebacks.
         msg = "a string with a lone surrogate has no canonical form (RFC 8785 section 3.2.2.2)"

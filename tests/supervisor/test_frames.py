@@ -77,3 +77,14 @@ def test_what_is_no_message_is_refused(pair: Pair, data: bytes) -> None:
     ours.sendall(data)
     with pytest.raises(ValueError, match=r"."):
         Inbox(theirs).read()
+
+
+def test_what_is_nested_too_deeply_is_refused_as_what_is_no_message(pair: Pair) -> None:
+    """The supervisor goes on: found by fuzzing, where the reader of JSON fell."""
+    ours, theirs = pair
+    deep = b'{"a":' * 20000
+    ours.sendall(len(deep).to_bytes(4, "big") + deep)
+    inbox = Inbox(theirs)
+    assert inbox.read() == []
+    with pytest.raises(ValueError, match="nested too deeply"):
+        inbox.read()

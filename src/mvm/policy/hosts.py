@@ -129,7 +129,8 @@ def _read(text: str, place: Place) -> Host:
     _refuse_several(text, place)
     if ":" in text:
         return _read_ipv6(text, place)
-    if text.isascii() and _is_numeric(text.lower().removesuffix(".").rpartition(".")[2]):
+    last = text.removesuffix(".").rpartition(".")[2]
+    if last.isascii() and _is_numeric(last.lower()):
         return _read_ipv4(text, place)
     return _read_name(text, place)
 

@@ -87,7 +87,11 @@ class Inbox:
             raise ValueError(msg)
         if len(self._data) < _LENGTH + size:
             return None
-        message = json.loads(self._data[_LENGTH : _LENGTH + size])
+        try:
+            message = json.loads(self._data[_LENGTH : _LENGTH + size])
+        except RecursionError:
+            msg = "a message of the control socket is nested too deeply"
+            raise ValueError(msg) from None
         del self._data[: _LENGTH + size]
         if not isinstance(message, dict):
             msg = "a message of the control socket is no object"
