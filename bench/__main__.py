@@ -23,7 +23,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from bench import seclusion
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bench.book import Book
+    from bench.layout import Layout
 
 _PAGE = Path(__file__).parents[1] / "docs" / "explanation"
 _PARTS = ("door", "answers", "grants", "memory", "starts")
@@ -114,57 +117,74 @@ def _measure(wanted: argparse.Namespace, directory: Path, failed: dict[str, str]
 
 
 def _parts(wanted: argparse.Namespace, directory: Path, book: Book, random: Random) -> None:
-    from bench import answers, compiled, door, grants, memory, starts
+    """Lay the wires, and measure part after part on them."""
+    from bench import answers, compiled
     from bench.layout import Layout
-    from bench.product import Mvm, Unrecorded
-    from bench.subjects import PEERS, Nat, Subject
 
-    effort, parts = QUICK if wanted.quick else FULL, wanted.only or _PARTS
+    effort, parts = QUICK if wanted.quick else FULL, frozenset(wanted.only or _PARTS)
     programs = compiled.compile_all(directory / "programs")
     shutil.copy(Path(__file__).with_name("inside.py"), programs)
     layout = Layout(directory, programs)
-    answers.questions(layout)
-    standing: list[Subject] = []
     try:
-        if {"door", "answers"} & set(parts):
-            chosen = [
-                kind
-                for kind in (Nat, *PEERS)
-                if not wanted.subject or getattr(kind, "name", "") in wanted.subject
-            ]
-            kinds = [Subject, *chosen, Mvm, Unrecorded] if "door" in parts else [Subject, Mvm]
-            standing = door.stand(layout, book, kinds)
-        product = next((each for each in standing if type(each) is Mvm), None)
+        answers.questions(layout)
+        if parts & {"door", "answers"}:
+            _beside_peers(layout, book, random, effort, parts, named=wanted.subject or ())
+        _alone(layout, book, random, effort, parts)
+    finally:
+        layout.close()
+
+
+def _beside_peers(
+    layout: Layout,
+    book: Book,
+    random: Random,
+    effort: Effort,
+    parts: frozenset[str],
+    *,
+    named: Sequence[str],
+) -> None:
+    """What is measured while every subject stands."""
+    from bench import answers, door
+    from bench.product import Mvm, Unrecorded
+    from bench.subjects import PEERS, Nat, Subject
+
+    chosen = [kind for kind in (Nat, *PEERS) if not named or getattr(kind, "name", "") in named]
+    kinds = [Subject, *chosen, Mvm, Unrecorded] if "door" in parts else [Subject, Mvm]
+    standing = door.stand(layout, book, kinds)
+    try:
         if "door" in parts:
             door.measure(standing, book, random, rounds=effort.rounds, seconds=effort.seconds)
             seconds = math.ceil(effort.seconds)
             door.measure_iperf(layout, standing, book, random, rounds=effort.rounds, seconds=seconds)
         if "answers" in parts:
             print("bench: answers", flush=True)
+            product = next((each for each in standing if type(each) is Mvm), None)
             answers.measure_datagrams(standing, product, book, rounds=effort.rounds, seconds=effort.seconds)
             if product is not None:
                 answers.measure_denials(
                     product, standing[0], book, rounds=effort.rounds, count=effort.denials
                 )
                 answers.measure_revocation(layout, book, rounds=effort.rounds, flows=1000)
-        for subject in standing:
-            subject.close()
-        standing = []
-        if "memory" in parts:
-            print("bench: memory", flush=True)
-            memory.measure(book, further=effort.further)
-        if "grants" in parts:
-            print("bench: grants", flush=True)
-            grants.measure(book, random, rounds=effort.rounds, calls=effort.calls)
-        if "starts" in parts:
-            print("bench: starts", flush=True)
-            starts.measure(book, random, programs, directory, rounds=effort.starts)
-            starts.measure_at_once(book, rounds=effort.at_once, count=50)
-            starts.measure_row(book, count=effort.in_a_row)
     finally:
         for subject in standing:
             subject.close()
-        layout.close()
+
+
+def _alone(layout: Layout, book: Book, random: Random, effort: Effort, parts: frozenset[str]) -> None:
+    """What is measured when no gateway of others stands any more."""
+    from bench import grants, memory, starts
+
+    if "memory" in parts:
+        print("bench: memory", flush=True)
+        memory.measure(book, further=effort.further)
+    if "grants" in parts:
+        print("bench: grants", flush=True)
+        grants.measure(book, random, rounds=effort.rounds, calls=effort.calls)
+    if "starts" in parts:
+        print("bench: starts", flush=True)
+        starts.measure(book, random, layout.programs, layout.directory, rounds=effort.starts)
+        starts.measure_at_once(book, rounds=effort.at_once, count=50)
+        starts.measure_row(book, count=effort.in_a_row)
 
 
 def _surroundings(directory: Path) -> None:

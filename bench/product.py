@@ -29,9 +29,12 @@ INSIDE = "/bench"
 _RECORDS = """\
         with self._lock:
             self._begin()
-            self._write(self._compose(kind, fields))
-"""
-_RECORDS_NOT = "        return\n"
+            lines, head, seq"""
+_RECORDS_NOT = """\
+        return
+        with self._lock:
+            self._begin()
+            lines, head, seq"""
 
 
 class Mvm(Subject):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ROOT / "src" / "mvm"
-_FOLDERS = ("src", "tests", "docs", "schema", "requirements", "CHANGELOG", ".ci")
+_FOLDERS = ("src", "tests", "bench", "docs", "schema", "requirements", "CHANGELOG", ".ci")
 _NOT_OURS = frozenset({"__pycache__", ".venv"})
 
 
