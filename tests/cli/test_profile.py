@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import mvm
+from tests.support.rootfs import make_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,6 +83,26 @@ def test_what_we_may_not_look_at_is_not_shown(mvmctl: Mvmctl, tmp_path: Path) ->
     assert f"{closed}: Permission denied [browser-unread-mount]" in told
     closed.chmod(0o700)
     mvmctl(*words).expect(0)
+
+
+def test_another_image_has_its_workspace_and_its_rules(mvmctl: Mvmctl, tmp_path: Path) -> None:
+    """In a root tree too the workspace is the home and lasts; a home as a tree is refused, or one with a jar."""
+    tree = make_root(tmp_path / "tree", config={"env": {"HOME": "/elsewhere"}})
+    words = (
+        "run",
+        *_HELD,
+        "--image",
+        f"dir:{tree}",
+        "--",
+        "sh",
+        "-c",
+        "pwd; echo $HOME; echo x >> f; cat ~/f",
+    )
+    assert mvmctl(*words).expect(0).stdout.split() == ["/workspace", "/workspace", "x"]
+    assert mvmctl(*words).expect(0).stdout.split() == ["/workspace", "/workspace", "x", "x"]
+    assert "[browser-broad-mount]" in mvmctl(*words, env={"HOME": str(tree)}).expect(65).stderr
+    (tmp_path / "tree" / "home" / "Cookies").write_text("jar")
+    assert "--image" in mvmctl(*words).expect(65).stderr
 
 
 _APP = """

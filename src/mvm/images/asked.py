@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from mvm.images.tree import Tree
 
+LASTING = "/workspace"
+"""Where a workspace that outlives its sandbox is seen, as its home."""
+
 
 def asked_for(workspace: str | None, volumes: Sequence[Bind], *, taken: Sequence[str]) -> tuple[Bind, ...]:
     """Give workspace and volumes as one list.

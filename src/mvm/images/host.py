@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from mvm.images.asked import add_asked, asked_for
+from mvm.images.asked import LASTING, add_asked, asked_for
 from mvm.images.devices import add_devices
 from mvm.images.environment import scrub
 from mvm.images.etc import Identity, add_etc, cover_private, generated_files
@@ -32,9 +32,6 @@ _STATE = ("/var/lib/dpkg", "/var/lib/ca-certificates", "/sys/devices/system/cpu"
 _OWN = ("/run", "/tmp", "/var/tmp")  # noqa: S108 - the sandbox's own, empty
 _MIB = 1 << 20
 _MAX_NAME = 32  # useradd(8)
-
-LASTING = "/workspace"
-"""Where a workspace that outlives its sandbox is seen."""
 
 
 def host_view(  # each is a fact of its own, given by name

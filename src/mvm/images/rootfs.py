@@ -10,18 +10,17 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from mvm.errors import PolicyRefused, UsageError
-from mvm.images.asked import add_asked, asked_for
+from mvm.images.asked import LASTING, add_asked, asked_for
 from mvm.images.devices import add_devices
 from mvm.images.environment import terminal_words
 from mvm.images.etc import Identity, generated_files
 from mvm.images.tree import Tree, follow
-from mvm.plan.view import Overlay, View
+from mvm.plan.view import Bind, Overlay, View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from mvm.images.config import ImageConfig
-    from mvm.plan.view import Bind
     from mvm.terms import Address
 
 STANDARD_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -97,6 +96,7 @@ def root_view(
     packages: Sequence[Bind],
     hostname: str,
     hidden: Sequence[str],
+    lasting: str | None,
 ) -> View:
     """Say what a sandbox made of a root tree sees.
 
@@ -111,6 +111,7 @@ def root_view(
         packages: what the tree leads to outside of it.
         hostname: the sandbox's own.
         hidden: mvm's own directories on the host, which no volume shows.
+        lasting: a directory of mvm's own that is the home inside, at `LASTING`, and stays; or None.
 
     Raises:
         PolicyRefused: a volume has no place to be mounted on, or two have the same.
@@ -118,18 +119,23 @@ def root_view(
     tree = Tree(Overlay(root, None, "image"))
     for bind in packages:
         tree.bind(bind)
-    who = Identity(user.name, user.uid, user.gid, user.home, hostname)
+    home = user.home if lasting is None else LASTING
+    if lasting is not None:
+        tree.bind(Bind(lasting, LASTING, writable=True, optional=False, reason="workspace"))
+    who = Identity(user.name, user.uid, user.gid, home, hostname)
     files = generated_files(who, resolvers)
     add_devices(tree)
     tree.tmpfs(tree.inside("/tmp"), mode=0o1777)  # noqa: S108  the sandbox's own
     for name in _OWN_FILES:  # where an image's links may lead, everything is there by now
         tree.file(tree.inside(f"/etc/{name}"), files[name])
-    add_asked(tree, asked_for(workspace, volumes, taken=()), hidden)
-    inside = {"PATH": STANDARD_PATH, "HOME": user.home, **terminal_words(environ)}
+    add_asked(tree, asked_for(workspace, volumes, taken=() if lasting is None else (LASTING,)), hidden)
+    inside = {"PATH": STANDARD_PATH, "HOME": home, **terminal_words(environ)}
     for text in config.env:
         name, _, value = text.partition("=")
         inside[name] = value
-    start = workspace or config.workdir or "/"
+    if lasting is not None:
+        inside["HOME"] = LASTING
+    start = workspace or (config.workdir or "/" if lasting is None else LASTING)
     return View(tuple(tree.entries), inside["PATH"], inside, start, tuple(tree.findings))
 
 

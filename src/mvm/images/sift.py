@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from mvm.policy.browser import Mount, holds_credentials
@@ -51,6 +53,19 @@ def look_through(bind: Bind, *, most: int = MOST_ENTRIES) -> Mount:
         credentials=tuple(credentials),
         unread=unread,
     )
+
+
+def look_into_tree(path: str) -> Mount:
+    """Look for credentials in a root tree; one that is not there, or closed to us, is told elsewhere.
+
+    Args:
+        path: of the tree, a real path.
+    """
+    credentials: list[str] = []
+    with suppress(OSError):
+        found = (each for each, _ in _walk(path) if holds_credentials(each))
+        credentials += islice(found, _MOST_TOLD)
+    return Mount(path="--image", source=path, writable=False, credentials=tuple(credentials))
 
 
 def _walk(top: str) -> Iterator[tuple[str, bool]]:

@@ -118,6 +118,7 @@ def view_of(
             packages=image.packages,
             hostname=hostname,
             hidden=places.hidden,
+            lasting=places.lasting,
         )
     view = host_view(
         environ=environ,
@@ -137,6 +138,8 @@ def view_of(
         return view
     path = ":".join([*image.path, view.path])
     own = dict(text.partition("=")[::2] for text in image.config.env)
+    if places.lasting is not None:
+        own.pop("HOME", None)
     return view._replace(path=path, environ={**view.environ, **own, "PATH": path})
 
 

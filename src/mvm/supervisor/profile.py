@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from mvm.audit.state import state_directory
-from mvm.images.sift import look_through
+from mvm.images.sift import look_into_tree, look_through
 from mvm.plan.view import Bind
 from mvm.policy.browser import judge, refuse
 from mvm.supervisor.kept import Kept, kept_path, take
@@ -54,7 +54,11 @@ def require_profile(
     named = tuple((os.path.realpath(os.path.join(cwd, path)), why) for path, why in profile.credentials)
     homes = [os.path.realpath(home) for home in (environ.get("HOME", ""),) if home.startswith("/")]
     placed = profile._replace(credentials=named)
-    refuse(judge(request.policy, placed, [look_through(bind) for bind in asked], homes))
+    mounts = [look_through(bind) for bind in asked]
+    if request.image.startswith("dir:"):  # its tree is the caller's too; that it is large is no surprise
+        tree = os.path.realpath(os.path.join(cwd, request.image.removeprefix("dir:")))
+        mounts.append(look_into_tree(tree))
+    refuse(judge(request.policy, placed, mounts, homes))
     if profile.workspace is None:
         return None
     return kept_path(os.path.realpath(state_directory(environ)), profile.workspace)
