@@ -1,10 +1,11 @@
 """The record of one run, written line by line, each before the effect it speaks of.
 
 Owns the file `runs/RUN/log.jsonl`. `append` returns only when the whole line is with the kernel, in
-one write(2). Anything else (full disk, read-only or failing device, quota, file size limit, another
-writer) raises AuditError, and from then on every `append` does: a log that has a hole is not
-continued, and the caller, who records before it acts, does nothing more. Must never swallow an
-error, buffer, or rewrite a line that is whole.
+one write(2). Anything else (full disk, read-only or failing device, quota, file size limit) raises
+AuditError, and from then on every `append` does: a log that has a hole is not continued, and the
+caller, who records before it acts, does nothing more. A log in which something else writes is not
+continued for long (it is looked at every 64 lines), and never sealed. Must never swallow an error,
+buffer, or rewrite a line that is whole.
 
 Known hole: lines reach the disk when the kernel writes them back, and for certain at `seal`; if
 the machine itself loses power, the last seconds may be missing, and the log verifies without them.
@@ -25,12 +26,13 @@ from mvm.audit.timestamp import rfc3339
 from mvm.errors import AuditError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Self
 
     from mvm.audit.chain import Signer
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOOK_EVERY = 64
 _WRITING = "another record was begun and not finished"
 _HINT = "nothing was allowed that is not recorded; free or repair the place of the record and start a new run"
 
@@ -120,9 +122,25 @@ class Log:
             AuditError: the line could not be written whole, or an earlier one could not.
             ValueError: the record may not be written: a field or value that its kind does not carry.
         """
+        self.append_all(((kind, fields),))
+
+    def append_all(self, entries: Sequence[tuple[str, dict[str, object]]]) -> None:
+        """Record several things at once, in their order: all of them, or none.
+
+        Args:
+            entries: kind and fields of each, as `append` takes them.
+
+        Raises:
+            AuditError, ValueError: as `append`.
+        """
         with self._lock:
             self._begin()
-            self._write(self._compose(kind, fields))
+            lines, head, seq = bytearray(), self.head, self.records
+            for kind, fields in entries:
+                seq += 1
+                line, head = link(head, self._compose(kind, fields, seq))
+                lines += line
+            self._write(lines, head, len(entries))
 
     def seal(self, key: Signer) -> str:
         """End the log with a signature over all of it, and make it durable.
@@ -140,7 +158,10 @@ class Log:
             self._begin()
             head = self.head
             fields: dict[str, object] = {"algorithm": ALGORITHM, "key": key.identity}
-            line = self._write(sign_seal(head, self._compose(Kind.AUDIT_SEALED, fields), key))
+            record = self._compose(Kind.AUDIT_SEALED, fields, self.records + 1)
+            self._require_alone()
+            line, end = link(head, sign_seal(head, record, key))
+            self._write(line, end, 1)
             self._failed = "the log is sealed"
             try:
                 # A copy beside the log, so that one cut short is not taken for one never sealed.
@@ -169,32 +190,33 @@ class Log:
         # its handler, meets a log that has failed, never a chain that forks.
         self._failed = _WRITING
 
-    def _compose(self, kind: str, fields: dict[str, object]) -> dict[str, object]:
+    def _compose(self, kind: str, fields: dict[str, object], seq: int) -> dict[str, object]:
         time = rfc3339(self._clock())
         try:
-            return make_record(kind, fields, seq=self.records + 1, time=time, run=self.run)
+            return make_record(kind, fields, seq=seq, time=time, run=self.run)
         except ValueError:
             self._failed = ""  # refused before anything was written
             raise
 
-    def _write(self, record: dict[str, object]) -> bytes:
-        line, head = link(self.head, record)
+    def _write(self, lines: bytes | bytearray, head: str, count: int) -> None:
         try:
-            written = os.write(self._file, line)
-            end = os.lseek(self._file, 0, os.SEEK_CUR)  # O_APPEND: where the file now ends
-            if written != len(line) and end == self._size + written:
+            written = os.write(self._file, lines)
+            if written != len(lines):
                 os.ftruncate(self._file, self._size)  # whoever reads on meanwhile sees whole lines
         except OSError as error:
             raise self._failure(error.strerror or str(error)) from error
-        if end != self._size + written:
-            raise self._failure("something else writes to the same file")
-        if written != len(line):
-            raise self._failure(f"only {written} of {len(line)} bytes could be written")
-        self._size = end
+        if written != len(lines):
+            raise self._failure(f"only {written} of {len(lines)} bytes could be written")
+        self._size += written
+        if self.records // _LOOK_EVERY != (self.records + count) // _LOOK_EVERY:
+            self._require_alone()
         self.head = head
-        self.records += 1
+        self.records += count
         self._failed = ""
-        return line
+
+    def _require_alone(self) -> None:
+        if os.fstat(self._file).st_size != self._size:
+            raise self._failure("something else writes to the same file")
 
     def _failure(self, why: str) -> AuditError:
         self._failed = why

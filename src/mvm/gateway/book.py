@@ -18,7 +18,7 @@ from mvm.audit.record import Kind
 from mvm.errors import AuditError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Protocol
 
     from mvm.audit.log import Log
@@ -82,6 +82,7 @@ class Book:
     Args:
         log: the run's record.
         teller: who hears of failures.
+        soon: makes a call after what is ready now (`Loop.soon`).
 
     Attributes:
         flows: those that have begun and not ended, by number.
@@ -90,13 +91,13 @@ class Book:
         broken: why nothing can be recorded any more, or None.
     """
 
-    def __init__(self, log: Log, teller: Teller) -> None:
-        self._log, self._teller = log, teller
+    def __init__(self, log: Log, teller: Teller, soon: Callable[[Callable[[], None]], None]) -> None:
+        self._log, self._teller, self._soon = log, teller, soon
         self._numbers = count(1)
         self._places: dict[tuple[str | None, int, str], list[int]] = {}
         self._failures: dict[tuple[str | None, int, str], int] = {}
         self._answers: dict[str, int] = {}
-        self._held: list[tuple[str, dict[str, object]]] | None = None
+        self._noted: list[tuple[str, dict[str, object]]] = []
         self.flows: dict[int, Flow] = {}
         self.opened = 0
         self.totals = [0, 0]
@@ -112,29 +113,40 @@ class Book:
         """
         if self.broken is not None:
             raise self.broken
+        self._append([*self._noted, (kind, fields)])
+
+    def _append(self, entries: list[tuple[str, dict[str, object]]]) -> None:
+        self._noted = []
         try:
-            self._log.append(kind, **fields)
+            self._log.append_all(entries)
         except AuditError as error:
             self.broken = error
             self._teller.unrecorded(error)
             raise
 
     def note(self, kind: str, **fields: object) -> None:
-        """Record what has happened; the watcher hears of it if that fails."""
-        if self._held is not None:
-            self._held.append((kind, fields))
-            return
-        try:
-            self.write(kind, **fields)
-        except AuditError:
-            return  # `write` has told; the run ends with it
+        """Record what has happened, in one write with what else has in this turn of the loop.
+
+        It is written before anything that is recorded later. The watcher hears of it if that fails.
+        """
+        if not self._noted:
+            self._soon(self._settle)
+        self._noted.append((kind, fields))
+
+    def _settle(self) -> None:
+        if self._noted and self.broken is None:
+            try:
+                self._append(self._noted)
+            except AuditError:
+                return  # it was told; the run ends with it
 
     def flush(self) -> None:
-        """Record what was only counted."""
+        """Record what was only counted, and what was noted."""
         answers, self._answers = self._answers, dict.fromkeys(self._answers, 0)
         for host, repeats in answers.items():
             if repeats:
                 self.note(Kind.DNS_ANSWERED, host=host, count=repeats)
+        self._settle()
 
     # ---- names
 
@@ -227,14 +239,8 @@ class Book:
 
     def revoke(self, flows: Iterable[Flow], reason: Reason) -> None:
         """Reset flows whose grant no longer stands: all of them first, then the record of it."""
-        held, self._held = self._held, []
-        try:
-            for flow in flows:
-                flow.revoke(reason)
-        finally:
-            notes, self._held = self._held, held
-        for kind, fields in notes:
-            self.note(kind, **fields)
+        for flow in flows:
+            flow.revoke(reason)
 
     # ---- sums
 

@@ -56,6 +56,7 @@ class RequestHalf(Half):
         self._allowed, self._answers, self._first, self._begun = allowed, answers, first, begun
         self._stream: RequestStream | None = None
         self._held = b""
+        answers.awaited = first is not None
 
     def clear(self, cleared: Cleared) -> None:
         """The first bytes are judged: they may pass, and the stream checks what follows.
@@ -64,6 +65,7 @@ class RequestHalf(Half):
             Refusal: they are more than the budget allows.
         """
         self._first, self._stream = None, cleared.stream
+        self._answers.awaited = False
         if cleared.stream is not None and cleared.stream.awaiting_upgrade:
             self._answers.await_upgrade(self)
         self.put(cleared.data)
@@ -102,6 +104,7 @@ class RequestHalf(Half):
 
     def _read_first(self, first: FirstFlight) -> bool:
         data = self.source.recv(COPY_BYTES)
+        self.drained = 0 < len(data) < COPY_BYTES and not self.hung_up
         if not data:
             # A half-close with nothing said, or nothing that is a request: the host may still have its say.
             if first.begun and first.expect is not Expect.ANY:
@@ -147,11 +150,14 @@ class AnswerHalf(Half):
 
     Args:
         allowed: what the flow may be.
-        decided: called when the host has first spoken, and when it has answered an upgrade: then the other
-            direction may go on.
+        decided: called when the host has first spoken while that was awaited, and when it has answered an
+            upgrade: then the other direction may go on.
+
+    Attributes:
+        awaited: whether the other direction can be judged only once the host has spoken.
     """
 
-    __slots__ = ("_asking", "_decided", "_head")
+    __slots__ = ("_asking", "_decided", "_head", "awaited")
 
     def __init__(
         self, source: Socket, target: Socket, pipes: Pipes, allowed: Allowed, decided: Callable[[], None]
@@ -160,6 +166,7 @@ class AnswerHalf(Half):
         self._decided = decided
         self._asking: RequestHalf | None = None
         self._head = b""
+        self.awaited = False
 
     def await_upgrade(self, asking: RequestHalf) -> None:
         """Look for the answer to an upgrade from now on."""
@@ -173,9 +180,9 @@ class AnswerHalf(Half):
             OSError: the answer to an upgrade is not HTTP.
         """
         if self._asking is None:
-            is_first = not self.carried
             alive = super().read()
-            if is_first:
+            if self.awaited:
+                self.awaited = False
                 self._decided()
             return alive
         data = self.source.recv(COPY_BYTES)

@@ -96,7 +96,7 @@ class Gateway:
         self._flush: Timer | None = None
         self._is_open = True
         self.names = Names(pools)
-        self.book = Book(log, watcher)
+        self.book = Book(log, watcher, loop.soon)
         self.resolver = HostResolver(loop, policy.dns, system)
         self.standing = Standing(
             policy, loop=loop, rules=sockets.rules, names=self.names, resolver=self.resolver, book=self.book

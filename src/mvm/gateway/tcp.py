@@ -208,7 +208,7 @@ class TcpFlow:
             self._gateway.first_flights.add(self)
 
     def _go_on(self) -> None:
-        """The host has answered an upgrade: the workload's bytes may be read again."""
+        """The host has spoken: what the workload's bytes waited for, they wait for no longer."""
         if self._relay is not None:
             relay = self._relay
             self._gateway.loop.soon(lambda: relay.resume(relay.up))

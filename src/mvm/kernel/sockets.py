@@ -12,6 +12,7 @@ import os
 import resource
 import socket
 import struct
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
@@ -221,10 +222,16 @@ def is_among_last(descriptor: int) -> bool:
     """Say whether a new descriptor is among the last that this process may have, which no flow gets.
 
     They are for what goes on when a workload has used up the rest: the record, reports, a module that is
-    loaded late. The kernel gives the lowest number that is free, so above it there are no more than KEPT.
+    loaded late. The kernel gives the lowest number that is free, so above it there are no more than KEPT. The
+    limit is the one that stood at the first question.
     """
+    return descriptor >= _first_kept()
+
+
+@cache
+def _first_kept() -> float:
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return most != resource.RLIM_INFINITY and descriptor >= most - KEPT
+    return float("inf") if most == resource.RLIM_INFINITY else most - KEPT
 
 
 def reset_on_close(sock: Socket) -> None:
