@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from tests.support import evidence
 from tests.support import world as worlds
 from tests.support.internet import Internet
 from tests.support.leftovers import Leftovers
@@ -34,11 +35,17 @@ settings.register_profile("mvm", database=None, print_blob=True)
 settings.load_profile("mvm")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option by which a run leaves evidence."""
+    parser.addoption("--evidence", metavar="FILE", help="write what this run found, for `mvmctl claims`")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Enter the world before anything else has started a thread."""
     is_worker = hasattr(config, "workerinput")
     if not is_worker:
         config.pluginmanager.register(Skips(), "mvm-skips")
+        evidence.register(config)
     try:
         if not is_worker and config.getoption("dist", "no") != "no":
             config.stash[_WORLD] = "the controller of pytest-xdist runs no tests"

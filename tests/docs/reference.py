@@ -1,6 +1,7 @@
-"""What is written by the program about itself: the help of every command, the findings, the schemas.
+"""What is written by the program about itself: the help of every command, findings, schemas, evidence.
 
-Owns which files: `docs/reference/mvmctl.md`, the table in `docs/reference/policy.md`, and those in `schema/`.
+Owns which files: `docs/reference/mvmctl.md`, the table in `docs/reference/policy.md`,
+`docs/explanation/evidence.md`, and those in `schema/`.
 Run as a program (`python3 dev.py reference`) it writes them; the test beside it compares.
 """
 
@@ -13,6 +14,8 @@ import click
 
 from mvm.cli.verbs import program
 from mvm.policy.schema import schema_documents
+from tests.docs.evidence_page import PAGE as EVIDENCE_PAGE
+from tests.docs.evidence_page import write_evidence_page
 from tests.docs.findings import write_table
 from tests.support.source import ROOT
 
@@ -69,7 +72,8 @@ def write_files() -> dict[Path, str]:
     schemas = {
         SCHEMAS / name: json.dumps(schema, indent=2) + "\n" for name, schema in schema_documents().items()
     }
-    return {PAGE: write_page(), POLICY_PAGE: write_policy_page(), **schemas}
+    pages = {PAGE: write_page(), POLICY_PAGE: write_policy_page(), EVIDENCE_PAGE: write_evidence_page()}
+    return {**pages, **schemas}
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def small(mvmctl: Mvmctl) -> Iterator[Path]:
 def test_a_state_directory_that_cannot_be_written_starts_nothing(
     mvmctl: Mvmctl, small: Path, leftovers: Leftovers
 ) -> None:
-    """Exit 74, nothing ran, nothing is left; the same command with room for its record runs."""
+    """54: exit 74, nothing ran, nothing is left; the same command with room for its record runs."""
     filling = fill(small)
     ended = mvmctl("run", "--", "echo", "ran").expect(74)
     assert ended.stdout == ""
@@ -53,7 +53,7 @@ def test_a_state_directory_that_cannot_be_written_starts_nothing(
 def test_a_record_that_cannot_go_on_opens_nothing_more(
     mvmctl: Mvmctl, small: Path, internet: Internet, leftovers: Leftovers
 ) -> None:
-    """What was recorded before stands; once the disk is full nothing opens, and the run ends with 74."""
+    """54: what was recorded before stands; once the disk is full nothing opens, and the run ends with 74."""
     before = internet.arrivals("echo.example.test").connections
     running = mvmctl.start(
         "run", "--network-allow", "echo.example.test:7", "--", "/usr/bin/python3", "-c", _TALK

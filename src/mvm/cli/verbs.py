@@ -124,6 +124,7 @@ VERBS: Mapping[str, Verb | Family] = {
     "audit": AUDIT,
     "receipt": RECEIPT,
     "compile": Verb("mvm.cli.compile", "Print what a Python file declares, without importing it."),
+    "claims": Verb("mvm.cli.claims", "Say what is claimed, and the evidence for it."),
     "doctor": Verb("mvm.cli.doctor", "Say what this machine can enforce, and how to get what is missing."),
     "completion": Verb("mvm.cli.completion", "Print the completion script of a shell."),
 }
