@@ -16,8 +16,8 @@ from mvm.images.image import HOST, Image, Opener, pending
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mvm.images.inflate import Progress
     from mvm.images.image import Told
+    from mvm.images.inflate import Progress
     from mvm.images.rootfs import User
     from mvm.plan.identity import Identity
     from mvm.plan.view import Bind, View
