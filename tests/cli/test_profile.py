@@ -86,7 +86,7 @@ def test_what_we_may_not_look_at_is_not_shown(mvmctl: Mvmctl, tmp_path: Path) ->
 
 
 def test_another_image_has_its_workspace_and_its_rules(mvmctl: Mvmctl, tmp_path: Path) -> None:
-    """In a root tree too the workspace is the home and lasts; a tree that is a home, or has a jar, is refused."""
+    """In a root tree too the workspace is the home and lasts; a home as a tree is refused, or with a jar."""
     tree = make_root(tmp_path / "tree", config={"env": {"HOME": "/elsewhere"}})
     words = (
         "run",
