@@ -122,6 +122,9 @@ def number(value: float) -> str:
         raise ValueError(msg)
     if value == 0:
         return "0"
+    text = float.__repr__(value)
+    if "e" not in text:  # between 1e-4 and 1e16 both lay a number out alike
+        return text.removesuffix(".0")
     sign = "-" if value < 0 else ""
     # Python's repr has the same shortest digits (David Gay's algorithm); only the layout differs.
     mantissa, _, exponent = float.__repr__(abs(value)).partition("e")

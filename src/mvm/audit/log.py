@@ -22,7 +22,9 @@ from mvm.audit import state
 from mvm.audit.chain import ALGORITHM, GENESIS, link, sign_seal
 from mvm.audit.record import Kind, make_record
 from mvm.audit.run_id import is_run_id
+from mvm.audit.stencil import Stencils
 from mvm.audit.timestamp import rfc3339
+from mvm.canonical import digest_of_bytes
 from mvm.errors import AuditError
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Log:
         "_file",
         "_lock",
         "_size",
+        "_stencils",
         "head",
         "path",
         "records",
@@ -71,6 +74,7 @@ class Log:
         self._file = file
         self._clock = clock
         self._size = 0
+        self._stencils = Stencils(run)
         self._failed = ""
         self._lock = RLock()  # not Lock: a signal handler that records must meet an error, not a deadlock
 
@@ -138,7 +142,7 @@ class Log:
             lines, head, seq = bytearray(), self.head, self.records
             for kind, fields in entries:
                 seq += 1
-                line, head = link(head, self._compose(kind, fields, seq))
+                line, head = self._line(kind, fields, seq, head)
                 lines += line
             self._write(lines, head, len(entries))
 
@@ -158,7 +162,8 @@ class Log:
             self._begin()
             head = self.head
             fields: dict[str, object] = {"algorithm": ALGORITHM, "key": key.identity}
-            record = self._compose(Kind.AUDIT_SEALED, fields, self.records + 1)
+            time, seq = rfc3339(self._clock()), self.records + 1
+            record = make_record(Kind.AUDIT_SEALED, fields, seq=seq, time=time, run=self.run)
             self._require_alone()
             line, end = link(head, sign_seal(head, record, key))
             self._write(line, end, 1)
@@ -190,13 +195,16 @@ class Log:
         # its handler, meets a log that has failed, never a chain that forks.
         self._failed = _WRITING
 
-    def _compose(self, kind: str, fields: dict[str, object], seq: int) -> dict[str, object]:
+    def _line(self, kind: str, fields: dict[str, object], seq: int, prev: str) -> tuple[bytes, str]:
         time = rfc3339(self._clock())
         try:
-            return make_record(kind, fields, seq=seq, time=time, run=self.run)
+            data = self._stencils.line(kind, fields, seq=seq, time=time, prev=prev)
+            if data is None:
+                return link(prev, make_record(kind, fields, seq=seq, time=time, run=self.run))
         except ValueError:
             self._failed = ""  # refused before anything was written
             raise
+        return data + b"\n", digest_of_bytes(data)
 
     def _write(self, lines: bytes | bytearray, head: str, count: int) -> None:
         try:

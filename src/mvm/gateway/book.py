@@ -188,7 +188,7 @@ class Book:
                 port=allowed.port,
                 protocol=allowed.grant.protocol,
                 speaks=speaks,
-                addresses=addresses,
+                addresses=tuple(addresses),
             )
         except AuditError:
             return False
