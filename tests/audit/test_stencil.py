@@ -44,7 +44,7 @@ _records = st.tuples(st.just("flow.opened"), _opened) | st.tuples(st.just("flow.
 def test_a_cut_line_is_the_composed_one(
     records: list[tuple[str, dict[str, object]]], prev: str, seq: int
 ) -> None:
-    """Whatever is recorded of flows, in whatever order, the stencils give what `make_record` and `link` do."""
+    """Whatever is recorded of flows, in whatever order, a stencil gives what `link` does."""
     stencils = Stencils(RUN)
     for number, (kind, fields) in enumerate(records):
         composed, _ = link(prev, make_record(kind, fields, seq=seq + number, time=_TIME, run=RUN))
@@ -68,7 +68,7 @@ _FLOW |= {"speaks": None, "addresses": ()}
     ],
 )
 def test_what_has_no_stencil_is_left_to_the_composer(kind: str, fields: dict[str, object]) -> None:
-    """Another kind, another field, a count that is none: None, and whether it may be written is told there."""
+    """Another kind, another field, a count that is none: whether it may be written is told elsewhere."""
     stencils = Stencils(RUN)
     assert stencils.line("flow.opened", _FLOW, seq=1, time=_TIME, prev="sha256:0") is not None
     assert stencils.line(kind, fields, seq=2, time=_TIME, prev="sha256:0") is None
