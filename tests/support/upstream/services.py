@@ -81,6 +81,25 @@ async def _doh(stream: Stream) -> None:
     await web.serve_http(stream, doh.respond)
 
 
+LIES: dict[str, bytes] = {
+    "body-too-short": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nten bytes.",
+    "body-too-long": b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n" + b"more than three" * 40,
+    "two-lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 30\r\n\r\n" + b"x" * 30,
+    "broken-chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nabc\r\n-5\r\n\r\n",
+    "endless-head": b"HTTP/1.1 200 OK\r\n" + b"X-Head: more\r\n" * 20000,
+    "no-http": b"\x16\x03\x01\xff\xff\0\r\n\r\n" * 9,
+}
+"""What servers that lie about lengths answer to a request, and then end the connection."""
+
+
+def _lie(answer: bytes) -> Callable[[Stream], Awaitable[None]]:
+    async def serve(stream: Stream) -> None:
+        await stream.receive()
+        await stream.send(answer)
+
+    return serve
+
+
 SERVICES: dict[str, Callable[[Stream], Awaitable[None]]] = {
     "http": _http,
     "http2": web.serve_http2,
@@ -96,6 +115,7 @@ SERVICES: dict[str, Callable[[Stream], Awaitable[None]]] = {
     "reset": _reset,
     "reset-at-once": _reset_at_once,
     "half-close": _answer_at_end,
+    **{name: _lie(answer) for name, answer in LIES.items()},
 }
 """Over TCP or TLS. `mute` reads and never speaks, `stuck` does not read, `half-close` speaks at the end."""
 
