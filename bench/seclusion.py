@@ -52,6 +52,9 @@ def shut_in(act: Callable[[], int]) -> int:
 def _first(act: Callable[[], int]) -> int:
     """What pid 1 does."""
     try:
+        # Mounts of its own: what a subject mounts in the directory is gone by the time that is removed.
+        namespaces.unshare(namespaces.CLONE_NEWNS)
+        namespaces.mount(None, "/", None, namespaces.MS_REC | namespaces.MS_PRIVATE)
         namespaces.mount("proc", "/proc", "proc", 0)
     except OSError as problem:
         print(f"bench: no /proc of its own: {problem}", file=sys.stderr)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import layout as places
 from bench.processor import cpu_seconds, pss_bytes, with_descendants
+from tests.support import namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _CONFIGURATIONS = Path(__file__).parent / "peers"
 _TRIES = 1000
+_TUN = Path("/dev/net/tun")
 
 
 class LeftOut(Exception):
@@ -104,7 +106,8 @@ class Nat(Subject):
         chain = 'chain out {\ntype nat hook postrouting priority 100\noifname "up" masquerade\n}'
         rules = f"table ip bench {{\n{chain}\n}}\n"
         try:
-            subprocess.run([nft, "-f", "-"], input=rules, text=True, check=True, capture_output=True)
+            with namespaces.inherited_capabilities():
+                subprocess.run([nft, "-f", "-"], input=rules, text=True, check=True, capture_output=True)
         except FileNotFoundError:
             raise LeftOut("nft is not installed (Debian: nftables)") from None
         except subprocess.CalledProcessError as problem:
@@ -251,10 +254,13 @@ class Slirp(Subject):
     def start(self) -> None:
         """Put a TAP device into a namespace and wait for its word."""
         path = _found("slirp4netns")
+        if not os.access(_TUN, os.R_OK | os.W_OK):
+            raise LeftOut(f"{_TUN} is not open to this user here")
         self._at = self.layout.hold()
         ready, told = os.pipe()
         words = [path, "--configure", "--mtu=65520", f"--ready-fd={told}", str(self._at), "tap0"]
-        self._process = _start_with(self.layout, words, told)
+        with namespaces.inherited_capabilities():
+            self._process = _start_with(self.layout, words, told)
         os.close(told)
         said = os.read(ready, 1)
         os.close(ready)
@@ -278,8 +284,8 @@ class Pasta(Slirp):
 
     def start(self) -> None:
         """Have it make a namespace with a TAP device, which a sleeper holds; it refuses to be root."""
-        if os.geteuid() == 0 and not _open_to_all(Path("/dev/net/tun")):
-            raise LeftOut("pasta refuses to be root, and /dev/net/tun is open to root alone here")
+        if os.geteuid() == 0 and not _open_to_all(_TUN):
+            raise LeftOut("pasta refuses to be root, and its device is open to root alone here")
         quiet = [word for flag in ("-t", "-u", "-T", "-U") for word in (flag, "none")]
         words = [
             _found("pasta"),
