@@ -193,6 +193,50 @@ def test_links_of_an_image_lead_nowhere_outside(tmp_path: Path, mvmctl: Mvmctl) 
     assert os.listdir(outside) == ["victim"]
 
 
+# ---- named overlays
+
+
+def test_an_overlay_keeps_what_was_changed(tree: str, mvmctl: Mvmctl, tmp_path: Path) -> None:
+    """What is written, changed and removed under a name is so for the next one of that name, and no other."""
+    words = ("run", "--image", tree, "--overlay")
+    change = "echo new > /var/new; echo more >> /etc/made-of; rm /bin/id"
+    mvmctl(*words, "mine", "--", "sh", "-c", change).expect(0)
+    look = ("--", "sh", "-c", "cat /var/new /etc/made-of; ls /bin/id")
+    kept = mvmctl(*words, "mine", *look).expect(1)
+    assert kept.stdout == "new\na root tree of a test\nmore\n"
+    assert mvmctl(*words, "other", *look).stdout == "a root tree of a test\n/bin/id\n"
+    assert (tmp_path / "tree" / "bin" / "id").is_symlink()
+
+
+def test_an_overlay_serves_one_sandbox_and_one_image(tree: str, mvmctl: Mvmctl, tmp_path: Path) -> None:
+    """While a sandbox uses it, or where it belongs to another image, it is refused with a word of why."""
+    mvmctl("up", "-d", "--name", "user", "--image", tree, "--overlay", "mine", "--", "sleep", "60").expect(0)
+    busy = mvmctl("run", "--image", tree, "--overlay", "mine", "--", "true").expect(64)
+    assert "used by another sandbox" in busy.stderr
+    mvmctl("down", "user").expect(0)
+    mvmctl("run", "--image", tree, "--overlay", "mine", "--", "true").expect(0)
+    other = f"dir:{make_root(tmp_path / 'second')}"
+    assert (
+        "another image"
+        in mvmctl("run", "--image", other, "--overlay", "mine", "--", "true").expect(64).stderr
+    )
+    mvmctl("run", "--overlay", "mine", "--", "true").expect(64)
+    mvmctl("run", "--image", tree, "--overlay", "../x", "--", "true").expect(64)
+
+
+def test_a_link_left_in_an_overlay_leads_nowhere(tree: str, mvmctl: Mvmctl, tmp_path: Path) -> None:
+    """A link that a workload left where something is to be mounted is found; nothing is made through it."""
+    lent, outside = tmp_path / "lent", tmp_path / "outside"
+    lent.mkdir()
+    outside.mkdir()
+    words = ("run", "--image", tree, "--overlay", "mine")
+    mvmctl(*words, "--", "sh", "-c", f"ln -s {outside} /data; mkdir -p {outside}").expect(0)
+    refused = mvmctl(*words, "-v", f"{lent}:/data/in", "--", "true").expect(69)
+    assert "/data in the overlay is no directory any more" in refused.stderr
+    assert list(outside.iterdir()) == []
+    mvmctl(*words, "-v", f"{lent}:/elsewhere/in", "--", "true").expect(0)
+
+
 # ---- what an image asks for
 
 

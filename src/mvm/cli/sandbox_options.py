@@ -40,6 +40,7 @@ class SandboxWords(PolicyWords):
     workspace: str | None
     workdir: str | None
     user: str | None
+    overlay: str | None
     env: tuple[str, ...]
     memory: str | None
     cpus: float | None
@@ -113,6 +114,11 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
         "--workspace", metavar="DIR", help="A directory that is writable inside, and where it starts."
     ),
     click.option("-w", "--workdir", metavar="DIR", help="Where it starts, as a path inside."),
+    click.option(
+        "--overlay",
+        metavar="NAME",
+        help="Keep what is changed in the image under this name, for the next one.",
+    ),
     click.option("--user", metavar="USER[:GROUP]", help="Who it is, of the users that an image has."),
     click.option(
         "-e",
@@ -217,6 +223,7 @@ def want(words: SandboxWords, argv: tuple[str, ...]) -> Wanted:
         volumes=words["volume"],
         workdir=words["workdir"],
         user=words["user"],
+        overlay=words["overlay"],
         environ=words["env"],
         limits=Limits(memory, words["cpus"], words["pids"]),
         timeout=timeout,

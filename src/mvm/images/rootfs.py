@@ -96,6 +96,7 @@ def root_view(
     packages: Sequence[Bind],
     hostname: str,
     hidden: Sequence[str],
+    upper: str | None,
     lasting: str | None,
 ) -> View:
     """Say what a sandbox made of a root tree sees.
@@ -111,12 +112,13 @@ def root_view(
         packages: what the tree leads to outside of it.
         hostname: the sandbox's own.
         hidden: mvm's own directories on the host, which no volume shows.
+        upper: the directory that keeps what is changed, or None for memory.
         lasting: a directory of mvm's own that is the home inside, at `LASTING`, and stays; or None.
 
     Raises:
         PolicyRefused: a volume has no place to be mounted on, or two have the same.
     """
-    tree = Tree(Overlay(root, None, "image"))
+    tree = Tree(Overlay(root, upper, "image"))
     for bind in packages:
         tree.bind(bind)
     home = user.home if lasting is None else LASTING

@@ -33,12 +33,14 @@ class Places(NamedTuple):
         volumes: parsed.
         hidden: mvm's own directories.
         lasting: a directory of mvm's own that is the home inside, or None.
+        upper: a directory of mvm's own that keeps what is changed in an image's tree, or None.
     """
 
     workspace: str | None
     volumes: Sequence[Bind]
     hidden: Sequence[str]
     lasting: str | None
+    upper: str | None
 
 
 def in_silence(_title: str, _size: int) -> Progress:
@@ -118,6 +120,7 @@ def view_of(
             packages=image.packages,
             hostname=hostname,
             hidden=places.hidden,
+            upper=places.upper,
             lasting=places.lasting,
         )
     view = host_view(

@@ -84,6 +84,9 @@ def prepare(
     image = image_of(request, environ, cwd, owner=_owner_of_trees(who), told=told)
     try:
         request = _with_command(request, image)
+        if request.overlay is not None and image.root is None:
+            msg = "--overlay keeps changes of an image's tree, and this machine's system has none"
+            raise UsageError(msg, hint="add --image or --flake, or keep files with --workspace DIR")
         user = user_of(image, request.user)
         who = who if user is None else _identity((user.uid, user.gid))
         view = view_of(image, user, who, places, environ=environ, cwd=cwd, hostname=name)
@@ -120,7 +123,12 @@ def _places(request: Request, environ: Mapping[str, str], cwd: str) -> Places:
         from mvm.supervisor.profile import require_profile
 
         lasting = require_profile(request, volumes, workspace, environ=environ, cwd=cwd)
-    return Places(workspace, volumes, _own_places(environ), lasting)
+    upper = None
+    if request.overlay is not None:
+        from mvm.supervisor.overlay import overlay_path
+
+        upper = overlay_path(os.path.realpath(state_directory(environ)), check_name(request.overlay))
+    return Places(workspace, volumes, _own_places(environ), lasting, upper)
 
 
 def _identity(inside: tuple[int, int] | None) -> Identity:

@@ -30,6 +30,7 @@ class Request(NamedTuple):
         image: `host`, or another image's words.
         flake: a flake reference instead of an image, or None.
         user: `USER[:GROUP]` of the image, or None for its own choice.
+        overlay: the name under which changes of an image's tree are kept, or None for not at all.
         workspace: a directory of the caller's, writable inside, or None.
         volumes: `SRC:DST[:ro|rw]`, each.
         workdir: where the first command starts, or None for the image's own choice.
@@ -52,6 +53,7 @@ class Request(NamedTuple):
     image: str = "host"
     flake: str | None = None
     user: str | None = None
+    overlay: str | None = None
     workspace: str | None = None
     volumes: tuple[str, ...] = ()
     workdir: str | None = None

@@ -81,6 +81,7 @@ class Sandbox:
         self._forwards: Forwards | None = None
         self._began = time.monotonic()
         self._kept: Kept | None = None
+        self._overlay: int | None = None
         self._receipt: Place | None = None
         self._main: int | None = None
         self._status: int | None = None
@@ -112,6 +113,11 @@ class Sandbox:
             from mvm.supervisor.profile import take_workspace
 
             self._kept = take_workspace(self._state, plan.profile)
+        if self.request.overlay is not None:
+            from mvm.supervisor.overlay import take_overlay
+
+            image = plan.digest or plan.image
+            self._overlay = take_overlay(self._state, self.request.overlay, image, plan.identity)
         self._log = Log.create(self._state, plan.run)
         # First of all that leaves a trace: from here on somebody clears up, should this process be killed.
         machine = self._machine = self._backend.start(plan, self._open_door, self._clear_name)
@@ -340,6 +346,9 @@ class Sandbox:
         if self._kept is not None:
             self._kept.close()
             self._kept = None
+        if self._overlay is not None:
+            os.close(self._overlay)
+            self._overlay = None
         self._image.close()
 
     def _seal(self, result: dict[str, object]) -> None:

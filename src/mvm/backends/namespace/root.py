@@ -13,6 +13,7 @@ host's tree is left but what was bound.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING, assert_never
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _BASE = "/tmp"  # noqa: S108  a directory that is there on every machine; it is covered in our namespace only
 _HOST, _DEVICE, _FILE, _NEW = "/host", "/device", "/file", "/new"
 _LOWER, _UPPER = "/lower", "/upper"
+_NEW_FILE = os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 ASKED = ("workspace", "volume")
 """The reasons of binds that somebody asked for; all others are read-only."""
 
@@ -110,16 +112,19 @@ def _prepare_places(view: View, root: Overlay, identity: Identity) -> None:
             isinstance(entry, Bind) and not os.path.isdir(_HOST + entry.source)
         )
         _make_place(root, place.rpartition("/")[0] if is_file else place, identity)
-        if is_file and not stat.S_ISREG(_mode_in(root, place)):
-            os.close(os.open(f"{_UPPER}/upper{place}", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644))
+        if is_file and not stat.S_ISREG(_mode_of(f"{_UPPER}/upper{place}") or _mode_in(root, place)):
+            os.close(os.open(f"{_UPPER}/upper{place}", _NEW_FILE, 0o644))
         covered.append(place)
 
 
 def _make_place(root: Overlay, place: str, identity: Identity) -> None:
     """Make a directory, and those above it, as the image has them."""
     upper = f"{_UPPER}/upper{place}"
-    if not place or os.path.isdir(upper):
+    kept = _mode_of(upper)
+    if not place or stat.S_ISDIR(kept):
         return
+    if kept:
+        raise OSError(errno.ENOTDIR, f"{place} in the overlay is no directory any more")
     _make_place(root, place.rpartition("/")[0], identity)
     os.mkdir(upper, 0o755)
     os.chown(upper, identity.outside_uid, identity.outside_gid)
@@ -129,9 +134,13 @@ def _make_place(root: Overlay, place: str, identity: Identity) -> None:
 
 
 def _mode_in(root: Overlay, place: str) -> int:
-    """Give the mode of what an image has at a place, 0 for nothing; a link is itself, wherever it leads."""
+    return _mode_of(f"{_HOST}{root.source}{place}")
+
+
+def _mode_of(path: str) -> int:
+    """Give the mode of what is at a path, 0 for nothing; a link is itself, wherever it leads."""
     try:
-        return os.lstat(f"{_HOST}{root.source}{place}").st_mode
+        return os.lstat(path).st_mode
     except OSError:
         return 0
 
