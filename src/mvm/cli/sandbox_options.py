@@ -187,15 +187,10 @@ def want(words: SandboxWords, argv: tuple[str, ...]) -> Wanted:
         BackendUnavailable: it is not part of this version.
     """
     from mvm.cli.capability.use import decide_use
-    from mvm.policy.parse import parse_duration, parse_size
+    from mvm.policy.parse import parse_duration
     from mvm.supervisor.request import Request
 
     _refuse_absent(words)
-    if words["cpus"] is not None and not 0 < words["cpus"] < float("inf"):
-        raise UsageError(f"--cpus {words['cpus']:g} is no number of processors", hint="write one like 1.5")
-    if words["pids"] is not None and words["pids"] < 1:
-        raise UsageError(f"--pids {words['pids']} leaves no room for a process", hint="write one like 256")
-    memory = _read("--memory", words["memory"], parse_size)
     timeout = _read("--timeout", words["timeout"], parse_duration)
     use = decide_use(words["capability"], words["capabilities"], recorded=not words["dry_run"])
     tool = None if use is None else use.capability
@@ -225,7 +220,7 @@ def want(words: SandboxWords, argv: tuple[str, ...]) -> Wanted:
         user=words["user"],
         overlay=words["overlay"],
         environ=words["env"],
-        limits=Limits(memory, words["cpus"], words["pids"]),
+        limits=_limits(words),
         timeout=timeout,
         stop_on_denial=words["on_denied"] == "fail",
         decided=() if use is None else use.decided,
@@ -261,6 +256,17 @@ def _bounded(resolved: Resolved) -> Resolved:
         return resolved
     sources = {**resolved.sources, ".network.ttl": "--profile"}
     return resolved._replace(policy=bounded(resolved.policy), sources=sources)
+
+
+def _limits(words: SandboxWords) -> Limits:
+    from mvm.policy.parse import parse_size
+
+    cpus, pids = words["cpus"], words["pids"]
+    if cpus is not None and not 0 < cpus < float("inf"):
+        raise UsageError(f"--cpus {cpus:g} is no number of processors", hint="write one like 1.5")
+    if pids is not None and pids < 1:
+        raise UsageError(f"--pids {pids} leaves no room for a process", hint="write one like 256")
+    return Limits(_read("--memory", words["memory"], parse_size), cpus, pids)
 
 
 def _app(words: SandboxWords, argv: tuple[str, ...]) -> App | None:

@@ -15,7 +15,6 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from mvm import __version__
 from mvm.audit.log import Log
 from mvm.audit.record import Kind
 from mvm.audit.state import state_directory
@@ -27,6 +26,7 @@ from mvm.gateway.names import POOLS
 from mvm.supervisor import registry
 from mvm.supervisor.control import Control
 from mvm.supervisor.handed import check_streams
+from mvm.supervisor.opening import record_start
 from mvm.terms import Outcome
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Sandbox:
 
         self._key = signing_key(self._state)
         machine.establish()
-        self._record_start(self._log, machine)
+        record_start(self._log, plan, self.request, machine.limits)
         for descriptor in machine.descriptors:
             self.supervisor.loop.watch(descriptor, READ, self._on_machine)
         self._gateway = Gateway(
@@ -159,56 +159,6 @@ class Sandbox:
         if wrong is not None:
             raise OSError(0, wrong)
         return sockets
-
-    def _record_start(self, log: Log, machine: Machine) -> None:
-        from mvm.policy.document import policy_digest
-
-        plan, policy = self.plan, self.plan.policy
-        log.append(
-            Kind.RUN_STARTED,
-            name=plan.name,
-            version=__version__,
-            backend=plan.backend,
-            isolation=plan.isolation,
-            policy=policy_digest(policy),
-            preset=policy.preset,
-            unrestricted=policy.unrestricted,
-            dns=policy.dns.mode,
-            grants=len(policy.grants),
-            forwards=len(policy.forwards),
-            ttl=policy.ttl,
-            timeout=plan.timeout,
-            image=plan.digest,
-            image_kind=plan.image.partition(":")[0],
-            requested=plan.requested,
-            achieved=plan.achieved,
-            limits=machine.limits or None,
-            uid=os.geteuid(),
-            **({} if plan.profile is None else plan.profile.to_record()),
-        )
-        self._record_grants(log)
-        for forward in policy.forwards:
-            log.append(
-                Kind.PORT_OPENED,
-                address=str(forward.address),
-                host_port=forward.host_port,
-                guest_port=forward.guest_port,
-                protocol="tcp",
-            )
-
-    def _record_grants(self, log: Log) -> None:
-        """The decision on the tool that it is started for, and every grant that does not come from there."""
-        from mvm.policy.grants import grant_to_record
-
-        decided = [dict(fields) for fields in self.request.decided]
-        for fields in decided:
-            log.append(Kind.GRANT_DECIDED, **fields)
-        members = ("host", "port", "protocol", "source")
-        told = {tuple(fields.get(member) for member in members) for fields in decided}
-        for grant in self.plan.policy.grants:
-            fields = grant_to_record(grant)
-            if tuple(fields[member] for member in members) not in told:
-                log.append(Kind.GRANT_DECIDED, **fields, by="start")
 
     # ---- commands
 
