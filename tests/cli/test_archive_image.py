@@ -1,4 +1,4 @@
-"""Sandboxes made of archives and OCI images, as a user types them, and the cache that holds what is unpacked."""
+"""Sandboxes made of archives and OCI images, as a user types them, and the cache of what was unpacked."""
 
 from __future__ import annotations
 
