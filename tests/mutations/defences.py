@@ -53,6 +53,7 @@ _EMPTY = "tests/escape/test_empty.py::"
 _STANDS = "tests/gateway/test_standing.py::"
 _DENIED = "tests/gateway/test_denied.py::"
 _DECIDED = "tests/policy/test_decide.py::"
+_DOORWAY = "tests/kernel/test_door.py::"
 _KILLS = "tests/faults/test_kills.py::"
 
 _NAMES: dict[str, Defence] = {
@@ -166,8 +167,8 @@ _RECORD: dict[str, Defence] = {
             Edit(
                 _DIAL,
                 "        if self._record(self._queue):\n            self._attempt()\n",
-                "        queue = list(self._queue)\n        self._attempt()\n        if self._record(queue):\n"
-                "            pass\n",
+                "        queue = list(self._queue)\n        self._attempt()\n"
+                "        if self._record(queue):\n            pass\n",
             ),
         ),
         (f"{_STANDS}test_where_nothing_can_be_recorded_nothing_opens",),
@@ -378,7 +379,7 @@ _CONFINEMENT: dict[str, Defence] = {
             Edit("images/tree.py", "content: bytes, mode: int = 0o444", "content: bytes, mode: int = 0o666"),
             Edit(_INIT, "    if landlock.abi():\n", "    if False:\n"),
         ),
-        (f"{_FILES}test_the_files_that_name_and_resolve_stay_as_they_are",),
+        (f"{_FILES}test_the_files_that_name_and_resolve_stay_as_they_are[write-/etc/resolv.conf]",),
     ),
     "the system is read-only": Defence(
         (Edit(_ROOT, "    mounts.set_attributes(_HOST, readonly=True, nosuid=True, nodev=True)\n", ""),),
@@ -448,14 +449,14 @@ _DOORS: dict[str, Defence] = {
                 "    return None\n    local = True\n    with rtnetlink.RouteSocket() as routes:\n        up",
             ),
         ),
-        ("tests/kernel/test_door.py::test_what_is_no_door_does_not_verify",),
+        (f"{_DOORWAY}test_what_is_no_door_does_not_verify",),
     ),
     "rules of the packet filter": Defence(
         (Edit(_DOOR, '    batch.chain("no")\n', '    return batch\n    batch.chain("no")\n'),),
         (f"{_EMPTY}test_a_list_of_one_lets_one_out[no words]",),
         green=(
             f"{_EMPTY}test_an_empty_list_lets_nothing_out[no words]",
-            "tests/escape/test_start.py::test_the_very_first_act_is_refused_every_time",
+            f"{_DOORWAY}test_without_any_rule_still_nothing_leaves",
         ),
     ),
     "init dies with the keeper": Defence(
