@@ -26,7 +26,7 @@ _HEAD = """\
 
 Written by `python3 dev.py reference` from `src/mvm/claims.toml`, from the numbers at the head of the tests in
 `tests/escape` and `tests/faults`, and from `tests/mutations/defences.py`. What a run of the tests found is in
-the file that `python3 dev.py test --evidence FILE` writes, a run that fails where a claim's test was skipped or
+the file that `python3 dev.py test --evidence FILE` writes; it fails where a claim's test was skipped or
 red; `mvmctl claims --evidence FILE` shows both together.
 """
 

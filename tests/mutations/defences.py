@@ -456,7 +456,7 @@ _DOORS: dict[str, Defence] = {
         (f"{_EMPTY}test_a_list_of_one_lets_one_out[no words]",),
         green=(
             f"{_EMPTY}test_an_empty_list_lets_nothing_out[no words]",
-            f"{_DOORWAY}test_without_any_rule_still_nothing_leaves",
+            f"{_EMPTY}test_an_empty_list_in_python_lets_nothing_out",
         ),
     ),
     "init dies with the keeper": Defence(
