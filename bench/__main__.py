@@ -12,9 +12,11 @@ import os
 import platform
 import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -93,13 +95,19 @@ def _measure(wanted: argparse.Namespace, directory: Path, failed: dict[str, str]
     from bench.book import Book
     from bench.chart import chart
     from bench.report import report
+    from mvm.errors import MvmError
 
     _surroundings(directory)
     seed = wanted.seed if wanted.seed is not None else int.from_bytes(os.urandom(4))
     book, began = Book(), time.monotonic()
     book.left_out.update(failed)
     _facts(book, seed, quick=wanted.quick)
-    _parts(wanted, directory, book, Random(seed))
+    try:
+        _parts(wanted, directory, book, Random(seed))
+    except (OSError, subprocess.SubprocessError, MvmError) as problem:
+        # What was measured so far is worth more than a clean end; the page says what is missing.
+        traceback.print_exc()
+        book.remarks[f"the run broke off: {problem}"] += 1
     book.facts["took"] = f"{(time.monotonic() - began) / 60:.1f} minutes"
     if wanted.raw:
         book.write(wanted.raw)

@@ -75,13 +75,19 @@ def measure(book: Book, random: Random, programs: Path, directory: Path, *, roun
                 acts[name]()
                 book.add("start ms", name, (time.perf_counter() - began) * 1e3)
             book.others.append(watch.others)
-    for made in sorted(_groups() - groups, reverse=True):
-        made.rmdir()
+    for made in sorted(_groups() - groups, key=lambda group: -len(group.parts)):
+        try:
+            made.rmdir()
+        except OSError as problem:
+            book.remarks[f"podman's cgroup {made} stays: {problem.strerror}"] += 1
 
 
 def _groups() -> set[Path]:
     """What podman makes to put its containers' cgroups into, and leaves behind."""
-    return set(Path("/sys/fs/cgroup").glob("**/libpod_parent")) if os.geteuid() == 0 else set()
+    if os.geteuid() != 0:
+        return set()
+    parents = Path("/sys/fs/cgroup").glob("**/libpod_parent")
+    return {group for parent in parents for group in (parent, *parent.rglob("*")) if group.is_dir()}
 
 
 def measure_row(book: Book, *, count: int) -> None:
