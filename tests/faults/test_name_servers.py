@@ -1,4 +1,4 @@
-"""Name servers that are silent, lie, change their mind, say too much or too little: no address is made of it."""
+"""Name servers that are silent, lie, change their mind or say too much: no address is made of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Granted hosts that stay silent, drip, reset, end early or lie: the run goes on, and ends with nothing left."""
+"""Granted hosts that stay silent, drip, reset, end early or lie: the run goes on and leaves nothing."""
 
 from __future__ import annotations
 

@@ -256,6 +256,7 @@ class TcpFlow:
         gateway.first_flights.drop(self)
         self._end = end = self._end or self._end_of(why)
         gateway.book.close(self, end)
+        self._relay = None  # it knows us: a circle would wait for the collector, a kilobyte a flow
         if end.word == Reason.BUDGET_EXCEEDED:
             gateway.standing.use_up(self.allowed.usage)
 

@@ -254,20 +254,33 @@ def hide_arguments(title: bytes) -> None:
     Raises:
         OSError: /proc is not there.
     """
-    with open("/proc/self/stat", "rb") as file:
-        # The second field, the program's name, may hold blanks and brackets too: count from its end.
-        fields = file.read().rpartition(b")")[2].split()
-    places = [int(word) for word in fields[_ARGUMENT_AREA]]
-    ctypes, libc = library()
+    arguments_start, arguments_end = hide_environment()
+    ctypes, _libc = library()
     _prctl("PR_SET_NAME", _PR_SET_NAME, title[:15])
-    libc.clearenv()
-    arguments_start, arguments_end, environment_start, environment_end = places
-    ctypes.memset(environment_start, 0, environment_end - environment_start)
     room = arguments_end - arguments_start
     ctypes.memset(arguments_start, 0, room)
     # The last byte stays NUL: otherwise the kernel reads on into the environment (fs/proc/base.c).
     kept = title[: max(room - 1, 0)]
     ctypes.memmove(arguments_start, kept, len(kept))
+
+
+def hide_environment() -> tuple[int, int]:
+    """Overwrite what /proc/PID/environ shows of this process with nothing, as `hide_arguments` does.
+
+    Returns:
+        Where the words of its command line begin and end.
+
+    Raises:
+        OSError: /proc is not there.
+    """
+    with open("/proc/self/stat", "rb") as file:
+        # The second field, the program's name, may hold blanks and brackets too: count from its end.
+        fields = file.read().rpartition(b")")[2].split()
+    arguments_start, arguments_end, start, end = (int(word) for word in fields[_ARGUMENT_AREA])
+    ctypes, libc = library()
+    libc.clearenv()
+    ctypes.memset(start, 0, end - start)
+    return arguments_start, arguments_end
 
 
 def close_from(lowest: int, keep: Iterable[int] = ()) -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping
 
+_NEEDED = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV"})
+_NEEDED_KINDS = ("LC_", "MVM_", "PYTHON", "XDG_")
+
 
 class Helper:
     """The one helper process of this process."""
@@ -86,7 +89,8 @@ class Helper:
             with theirs:
                 words = [sys.executable, "-m", "mvm.supervisor", str(theirs.fileno())]
                 source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-                environ = {**os.environ, "PYTHONPATH": _joined(source, os.environ.get("PYTHONPATH"))}
+                environ = _of_a_program(os.environ)
+                environ["PYTHONPATH"] = _joined(source, os.environ.get("PYTHONPATH"))
                 self._process = subprocess.Popen(
                     words,
                     pass_fds=[theirs.fileno()],
@@ -107,6 +111,13 @@ class Helper:
             self._channel.close()
             self._process.wait()
         self._channel = None
+
+
+def _of_a_program(environ: Mapping[str, str]) -> dict[str, str]:
+    """What the helper itself needs: a caller's secrets come with each request, and show nowhere in /proc."""
+    return {
+        name: value for name, value in environ.items() if name in _NEEDED or name.startswith(_NEEDED_KINDS)
+    }
 
 
 def _joined(first: str, rest: str | None) -> str:

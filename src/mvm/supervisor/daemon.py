@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mvm import errors
 from mvm.audit.state import CONSOLE_FILE, RUNS, state_directory
 from mvm.gateway.loop import READ
+from mvm.kernel.syscalls import hide_environment
 from mvm.supervisor.material import in_silence
 from mvm.supervisor.prepare import prepare
 from mvm.supervisor.process import Supervisor
@@ -98,6 +99,8 @@ def _part() -> None:
         os.dup2(null, descriptor)
     os.close(null)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # It may stay for days: what the caller had in its environment is not to be read in /proc all the while.
+    hide_environment()
 
 
 def _say(descriptor: int, words: Mapping[str, object]) -> None:
