@@ -144,3 +144,60 @@ def test_many_at_once_come_and_go(mvmctl: Mvmctl, leftovers: Leftovers) -> None:
         assert one.finish(timeout_s=90).expect(0).stdout == f"{number}\n"
     leftovers.expect_none(within_s=5.0)
     mvmctl("audit", "verify", "--all", "--sealed").expect(0)
+
+
+_BUSY = """
+import os, socket, subprocess, sys, threading
+
+def talk():
+    while True:
+        try:
+            with socket.create_connection(("echo.example.test", 7), timeout=5) as sock:
+                sock.sendall(b"x"); sock.recv(1)
+        except OSError:
+            pass
+
+def ask():
+    while True:
+        try:
+            socket.getaddrinfo("other.example.test", 443)
+        except OSError:
+            pass
+
+for act in (talk, talk, ask):
+    threading.Thread(target=act, daemon=True).start()
+print("busy", flush=True)
+while True:
+    subprocess.run(["/bin/true"])
+"""
+
+
+@pytest.mark.slow
+def test_each_process_of_a_busy_run_killed_at_two_hundred_moments(
+    mvmctl: Mvmctl, internet: Internet, leftovers: Leftovers
+) -> None:
+    """Amid flows, questions and commands: each time nothing is left, the log verifies, nobody else is met.
+
+    Two hundred, or as many as two minutes have room for, and no fewer than forty.
+    """
+    chance, moments, deadline = random.Random(20261125), 0, time.monotonic() + 120.0
+    granted = set(internet.host("echo").addresses)
+    while moments < 200 and (moments < 40 or time.monotonic() < deadline):
+        words = ("run", "--name", "victim", "--network-allow", "echo.example.test:7")
+        with internet.watch() as outside:
+            running = mvmctl.start(*words, "--", "/usr/bin/python3", "-c", _BUSY)
+            running.until("busy\n")
+            victim = chance.choice(_processes(running))
+            until = time.monotonic() + chance.uniform(0.0, 0.15)
+            while time.monotonic() < until:
+                os.sched_yield()
+            os.kill(victim, signal.SIGKILL)
+            running.finish(closes_stdin=False)
+            leftovers.expect_none(within_s=5.0)
+        assert {packet.address for packet in outside.besides_names} <= granted
+        running.close()
+        moments += 1
+        if moments % 20 == 0:
+            _verifies(mvmctl)
+    _verifies(mvmctl)
+    print(f"killed at {moments} moments")  # noqa: T201  how many there was time for

@@ -1,0 +1,238 @@
+"""Many of everything at once: sandboxes, starts of one name, flows, edits, and pipes that are used up."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import resource
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mvm.policy.edit import grant_less, grant_more
+from mvm.policy.parse import parse_grant
+from mvm.supervisor.client import Client
+from mvm.supervisor.edit import edit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mvm.errors import Finding
+    from mvm.policy.model import Policy
+    from tests.support.internet import Internet
+    from tests.support.leftovers import Leftovers
+    from tests.support.mvmctl import Mvmctl, Running
+
+pytestmark = pytest.mark.faults
+
+ECHO, OTHER = "echo.example.test", "other.example.test"
+_FLOWS = int(os.environ.get("MVM_TEST_FLOWS", "20000"))
+_CROWD = int(os.environ.get("MVM_TEST_SANDBOXES", "100"))
+_EDITS = 1440
+_WARM = 2000
+_MORE_MEMORY = 1.05
+_ROOM = 512
+"""KiB that a small process may have more all the same: a page table, an arena."""
+
+_FLOWER = """
+import socket, sys, threading
+
+def some(count, good):
+    for _ in range(count):
+        with socket.create_connection((address, 7), timeout=20) as sock:
+            sock.sendall(b"x")
+            good.append(sock.recv(1) == b"x")
+
+address = socket.gethostbyname("echo.example.test")
+for line in sys.stdin:
+    good = []
+    threads = [threading.Thread(target=some, args=(int(line) // 4, good)) for _ in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    print("good", sum(good), flush=True)
+"""
+
+
+def _resident_kib(pid: int) -> int:
+    (line,) = (
+        line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("RssAnon:")
+    )
+    return int(line.split()[1])
+
+
+def _expect_settled(mvmctl: Mvmctl, leftovers: Leftovers) -> None:
+    leftovers.expect_none(within_s=10.0)
+    mvmctl("audit", "verify", "--all", "--sealed").expect(0)
+
+
+def _ask(running: Running, count: int) -> None:
+    """Have the workload make so many flows, each answered; only then is `good` said, once each time."""
+    running.send(f"{count}\n".encode())
+    running.until(f"good {count}\n", timeout_s=600)
+
+
+@pytest.mark.slow
+def test_twenty_thousand_flows_through_one_sandbox_leave_its_gateway_as_it_was(
+    mvmctl: Mvmctl, internet: Internet, leftovers: Leftovers
+) -> None:
+    """Each answered; descriptors the same, memory within five per cent of what it was after 2,000."""
+    grant = f"--network-allow={ECHO}:7"
+    running = mvmctl.start("run", grant, "--", "/usr/bin/python3", "-c", _FLOWER)
+    pid = running.process.pid
+    _ask(running, _WARM)
+    internet.wait_for_arrivals(ECHO, open_at_most=0)
+    before = _resident_kib(pid), len(os.listdir(f"/proc/{pid}/fd"))
+    with internet.watch() as outside:
+        _ask(running, _FLOWS)
+        internet.wait_for_arrivals(ECHO, open_at_most=0)
+    assert {packet.address for packet in outside.besides_names} <= set(internet.host("echo").addresses)
+    assert sum(outside.besides_names.values()) == _FLOWS
+    assert _resident_kib(pid) <= before[0] * _MORE_MEMORY + _ROOM
+    assert len(os.listdir(f"/proc/{pid}/fd")) <= before[1]
+    running.finish(timeout_s=60).expect(0)
+    _expect_settled(mvmctl, leftovers)
+
+
+@pytest.mark.slow
+def test_a_days_worth_of_edits_in_a_minute(mvmctl: Mvmctl, internet: Internet, leftovers: Leftovers) -> None:
+    """A host granted and taken back 720 times, with a flow of another open, which feels none of it."""
+    code = (
+        "import socket, sys\n"
+        f"kept = socket.create_connection(('{ECHO}', 7), timeout=20)\n"
+        "for line in sys.stdin:\n"
+        "    kept.sendall(line.encode()); print('kept', kept.recv(99).decode(), end='', flush=True)\n"
+    )
+    running = mvmctl.start(
+        *("run", "--name", "edited", f"--network-allow={ECHO}:7"), "--", "/usr/bin/python3", "-c", code
+    )
+    running.send(b"first\n")
+    running.until("kept first\n")
+    grant = parse_grant(f"{OTHER}:443")
+
+    def allow(policy: Policy) -> tuple[Policy, tuple[Finding, ...]]:
+        return grant_more(policy, [grant])
+
+    def revoke(policy: Policy) -> tuple[Policy, tuple[Finding, ...]]:
+        return grant_less(policy, [grant]), ()
+
+    pid, began = running.process.pid, time.monotonic()
+    with internet.watch() as outside, Client("edited", mvmctl.environment(), timeout=30.0) as client:
+        memory = 0
+        for at in range(_EDITS):
+            edit(client, revoke if at % 2 else allow, by="test")
+            if at == _EDITS // 4:
+                memory = _resident_kib(pid)
+    assert time.monotonic() - began < 60
+    running.send(b"last\n")
+    running.until("kept last\n")
+    assert _resident_kib(pid) <= memory * _MORE_MEMORY + _ROOM
+    assert outside.besides_names == {}
+    running.finish().expect(0)
+    log = next(mvmctl.state.glob("runs/*/log.jsonl")).read_bytes()
+    assert log.count(b'"kind":"policy.changed"') == _EDITS
+    _expect_settled(mvmctl, leftovers)
+
+
+@pytest.mark.slow
+def test_a_hundred_sandboxes_at_once_each_reach_what_is_theirs(
+    mvmctl: Mvmctl, internet: Internet, leftovers: Leftovers
+) -> None:
+    """All stand together before the first ends; half are granted a host and reach it, the others nothing."""
+    code = (
+        "import socket, sys\n"
+        "print('up', flush=True); sys.stdin.readline()\n"
+        "try:\n"
+        f"    s = socket.create_connection(('{ECHO}', 7), timeout=30); s.sendall(b'x'); print(s.recv(1))\n"
+        "except OSError as problem: print(type(problem).__name__)\n"
+    )
+    before = internet.arrivals(ECHO).connections
+    crowd = []
+    for at in range(_CROWD):
+        grant = [f"--network-allow={ECHO}:7"] if at % 2 else []
+        crowd.append(mvmctl.start("run", "--name", f"n{at}", *grant, "--", "/usr/bin/python3", "-c", code))
+    for one in crowd:
+        one.until("up\n", timeout_s=120)
+    assert len(mvmctl("ls", "--json").expect(0).json["sandboxes"]) == _CROWD
+    for one in crowd:
+        one.send(b"\n")
+    said = [one.finish(timeout_s=120).expect(0).stdout.splitlines()[-1] for one in crowd]
+    assert set(said[1::2]) == {"b'x'"}
+    assert set(said[0::2]) == {"gaierror"}
+    assert internet.arrivals(ECHO).connections - before == _CROWD // 2
+    _expect_settled(mvmctl, leftovers)
+
+
+@pytest.mark.slow
+def test_one_name_started_and_stopped_by_two_at_once_is_ever_one_sandbox(
+    mvmctl: Mvmctl, leftovers: Leftovers
+) -> None:
+    """Each start succeeds or says that the name is taken, each stop that it stopped one or found none."""
+    codes: list[tuple[str, int]] = []
+
+    def insist() -> None:
+        for _ in range(25):
+            for words in (("up", "-d", "--name", "fought", "--", "sleep", "60"), ("down", "fought")):
+                ended = mvmctl(*words, timeout_s=60)
+                codes.append((words[0], ended.exit_code))
+                assert "Traceback" not in ended.stderr
+
+    both = [threading.Thread(target=insist) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    mvmctl("down", "fought")
+    assert set(codes) <= {("up", 0), ("up", 64), ("down", 0), ("down", 64)}, set(codes)
+    assert codes.count(("up", 0)) >= 25
+    assert len(codes) == 100
+    leftovers.expect_none(within_s=10.0)
+    mvmctl("audit", "verify", "--all").expect(0)
+
+
+@contextlib.contextmanager
+def _hoarded_pipes() -> Iterator[int]:
+    """Take as many pipes as this user may have whole; yields the bytes that a further one gets."""
+    held: list[int] = []
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    pages = int(Path("/proc/sys/fs/pipe-user-pages-soft").read_text())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        size = 1 << 16
+        while len(held) < 2 * (pages // 16 + 8):
+            held += os.pipe2(os.O_CLOEXEC)
+            size = fcntl.fcntl(held[-1], fcntl.F_GETPIPE_SZ)
+            if size < 1 << 16:
+                break
+        yield size
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("hoards", [False, True], ids=["with pipes", "without"])
+def test_with_no_memory_for_pipes_everything_still_arrives(
+    mvmctl: Mvmctl, internet: Internet, leftovers: Leftovers, hoards: bool
+) -> None:
+    """A user who has used up their pipes gets small ones or none (pipe(7)): slower, and no byte less."""
+    size = 2_000_000
+    code = (
+        "import socket\n"
+        f"s = socket.create_connection(('{ECHO}', 7), timeout=20)\n"
+        f"import threading; data = b'0123456789abcde\\n' * {size // 16}\n"
+        "threading.Thread(target=s.sendall, args=(data,), daemon=True).start()\n"
+        "came = b''\n"
+        "while len(came) < len(data): came += s.recv(1 << 16)\n"
+        "print(came == data)\n"
+    )
+    with _hoarded_pipes() if hoards else contextlib.nullcontext(1 << 16) as room:
+        if hoards and os.geteuid() != 0:
+            assert room < 1 << 16, "there were pipes left"
+        ended = mvmctl("run", f"--network-allow={ECHO}:7", "--", "/usr/bin/python3", "-c", code)
+    assert ended.expect(0).stdout == "True\n"
+    assert internet.pid
+    _expect_settled(mvmctl, leftovers)
