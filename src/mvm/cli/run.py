@@ -37,13 +37,13 @@ def command(argv: tuple[str, ...], *, capture: bool, **words: Unpack[SandboxWord
     for signal n); otherwise 64 usage, 65 policy refused, 69 it can't be enforced here, 74 the record could
     not be written, 77 denied (--on-denied fail), 124 timeout, 126 and 127 the command could not be started.
     """
-    from mvm.cli.refused import print_refused
-
     try:
         return _run(argv, capture=capture, words=words)
     except MvmError as error:
         if not words["as_json"]:
             raise
+        from mvm.cli.refused import print_refused
+
         return print_refused(error)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mvm.cli.app import App
+    from mvm.cli.capability.use import Use
     from mvm.policy.browser import BrowserProfile
     from mvm.policy.resolve import Resolved
     from mvm.supervisor.request import Request
@@ -186,13 +187,12 @@ def want(words: SandboxWords, argv: tuple[str, ...]) -> Wanted:
         AuditError: it can't be.
         BackendUnavailable: it is not part of this version.
     """
-    from mvm.cli.capability.use import decide_use
     from mvm.policy.parse import parse_duration
     from mvm.supervisor.request import Request
 
     _refuse_absent(words)
     timeout = _read("--timeout", words["timeout"], parse_duration)
-    use = decide_use(words["capability"], words["capabilities"], recorded=not words["dry_run"])
+    use = _use(words)
     tool = None if use is None else use.capability
     app = _app(words, argv)
     profile = _profile(words, app)
@@ -269,13 +269,21 @@ def _limits(words: SandboxWords) -> Limits:
     return Limits(_read("--memory", words["memory"], parse_size), cpus, pids)
 
 
-def _app(words: SandboxWords, argv: tuple[str, ...]) -> App | None:
-    from mvm.cli.app import open_app
+def _use(words: SandboxWords) -> Use | None:
+    if words["capability"] is None and words["capabilities"] is None:
+        return None
+    from mvm.cli.capability.use import decide_use
 
+    return decide_use(words["capability"], words["capabilities"], recorded=not words["dry_run"])
+
+
+def _app(words: SandboxWords, argv: tuple[str, ...]) -> App | None:
     if words["app"] is None:
         return None
     if words["policy"] is not None:
         raise UsageError("--app and --policy both say what is granted", hint="leave one of them out")
+    from mvm.cli.app import open_app
+
     return open_app(words["app"], argv, os.environ)
 
 

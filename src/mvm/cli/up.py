@@ -35,13 +35,13 @@ def command(argv: tuple[str, ...], *, detach: bool, **words: Unpack[SandboxWords
     It lives as long as CMD; without one, until `mvmctl down NAME`. In the foreground CMD's streams are
     passed through and the exit status is its own; with -d its output goes to `mvmctl logs NAME`.
     """
-    from mvm.cli.refused import print_refused
-
     try:
         return _up(argv, detach=detach, words=words)
     except MvmError as error:
         if not words["as_json"]:
             raise
+        from mvm.cli.refused import print_refused
+
         return print_refused(error)
 
 

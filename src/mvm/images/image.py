@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from mvm.errors import UsageError
 from mvm.images.config import DOCUMENT, ImageConfig, config_from_document
-from mvm.images.rootfs import require_tree
-from mvm.images.store import identity_of
 from mvm.plan.view import Bind
 
 if TYPE_CHECKING:
@@ -156,10 +154,13 @@ class Opener:
         return os.path.normpath(os.path.join(self._cwd, path))
 
     def _tree(self, path: str, words: str) -> Image:
+        from mvm.images.rootfs import require_tree
+
         root = require_tree(path, words)
         return Image(words, None, _config_in(root, words) or EMPTY, root)
 
     def _archive(self, path: str, words: str) -> Image:
+        from mvm.images.store import identity_of
         from mvm.images.tarball import open_tar
 
         place = self._absolute(path)

@@ -300,9 +300,11 @@ def _beyond_loopback(where: str) -> Finding:
 
 
 def _about_preset(preset: Preset, *, unrestricted: bool) -> Iterable[Finding]:
+    broad = Preset.UNRESTRICTED if unrestricted else preset
+    if broad is Preset.NONE:
+        return
     from mvm.policy.presets import PRESET_WARNINGS
 
-    broad = Preset.UNRESTRICTED if unrestricted else preset
     if broad in PRESET_WARNINGS:
         yield Finding(
             code="broad-preset",

@@ -11,7 +11,6 @@ import signal
 from typing import TYPE_CHECKING, NamedTuple
 
 from mvm.plan.plan import Command
-from mvm.supervisor import terminal
 from mvm.supervisor.listeners import Job, Listener
 from mvm.supervisor.material import in_silence
 from mvm.supervisor.notices import Notices
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from mvm.supervisor.request import Request
     from mvm.supervisor.story import Sandbox
     from mvm.supervisor.streams import Capture, Tap
+    from mvm.supervisor.terminal import Terminal
 
 _FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _KEYBOARD = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
@@ -102,7 +102,7 @@ class Foreground(Listener):
         self._supervisor, self._sandbox, self._streams = supervisor, sandbox, streams
         colour = os.isatty(2) and not environ.get("NO_COLOR")
         self._notices = Notices(2, colour=colour)
-        self._terminal: terminal.Terminal | None = None
+        self._terminal: Terminal | None = None
         self._taps: list[Tap] = []
         self._captures: dict[int, Capture] = {}
         self._main = 0
@@ -118,10 +118,12 @@ class Foreground(Listener):
         if not argv:
             return
         plan = self._sandbox.plan
-        joined = self._streams == Streams() and terminal.is_one_terminal()
-        command = Command(argv, plan.view.environ, plan.workdir, terminal.size_of(0) if joined else None)
+        size = _size_of_terminal() if self._streams == Streams() and os.isatty(0) else None
+        command = Command(argv, plan.view.environ, plan.workdir, size)
         job = Job(started=self._started, ended=lambda _status: None, failed=self._not_started)
-        self._main = self._sandbox.spawn(command, () if joined else self._open_streams(), job, is_main=True)
+        self._main = self._sandbox.spawn(
+            command, () if size is not None else self._open_streams(), job, is_main=True
+        )
         for tap in self._taps:
             tap.close_entrance()
 
@@ -149,7 +151,9 @@ class Foreground(Listener):
 
     def _started(self, controlling: int | None) -> None:
         if controlling is not None:
-            self._terminal = terminal.Terminal(self._supervisor.loop, controlling)
+            from mvm.supervisor.terminal import Terminal
+
+            self._terminal = Terminal(self._supervisor.loop, controlling)
             self._notices.raw = True
             self._supervisor.on_signal(signal.SIGWINCH, self._on_resize)
 
@@ -197,3 +201,10 @@ class Foreground(Listener):
         captured = {number: capture.data for number, capture in self._captures.items()}
         cut = any(capture.cut for capture in self._captures.values())
         return Ended(result, status, captured.get(1, b""), captured.get(2, b""), cut)
+
+
+def _size_of_terminal() -> tuple[int, int] | None:
+    """Rows and columns of the caller's terminal, where all three streams are that one."""
+    from mvm.supervisor.terminal import is_one_terminal, size_of
+
+    return size_of(0) if is_one_terminal() else None
