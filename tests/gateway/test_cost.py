@@ -1,0 +1,100 @@
+"""What the gateway costs, counted in system calls and not timed: for a connection, and for a megabyte.
+
+Owns these two counts, of a real sandbox's gateway under strace(1). They hold the gains of
+`docs/explanation/performance.md`: whoever adds a call to each connection changes a number here.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.sandbox.reaching import python
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.internet import Internet
+    from tests.support.mvmctl import Mvmctl
+
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+
+_API = "api.example.test"
+_CONNECTIONS = 200
+_MOST_FOR_A_CONNECTION = 25
+"""accept, getsockname twice, ioctl, socket, connect, epoll_ctl twice, setsockopt, four recv, two send, shutdown
+and close twice, its beginning and its end in the record: 20. Beside them an accept that finds no other, and up to
+four waits for events: connections that come one by one share none."""
+_MEGABYTES = 64
+_MOST_FOR_A_MEGABYTE = 24
+"""Eight splices of 256 KiB, four in and four out, if every one is full; half of that at the worst."""
+_VISIT = f"""
+import socket
+address = socket.getaddrinfo("{_API}", 80, socket.AF_INET)[0][4]
+for _ in range({_CONNECTIONS}):
+    with socket.create_connection(address) as sock:
+        sock.sendall(b"GET / HTTP/1.1\\r\\nHost: {_API}\\r\\nConnection: close\\r\\n\\r\\n")
+        while sock.recv(65536):
+            pass
+"""
+_FETCH = f"""
+import socket
+with socket.create_connection(("{_API}", 80)) as sock:
+    path = "/bytes/{_MEGABYTES << 20}"
+    sock.sendall(f"GET {{path}} HTTP/1.1\\r\\nHost: {_API}\\r\\nConnection: close\\r\\n\\r\\n".encode())
+    room = bytearray(1 << 20)
+    while sock.recv_into(room):
+        pass
+"""
+
+
+@pytest.fixture
+def counted(mvmctl: Mvmctl, internet: Internet, tmp_path: Path) -> Counted:
+    """A sandbox whose gateway is watched by strace while something runs in it."""
+    assert internet is not None
+    mvmctl("up", "-d", "--name", "counted", "--network-allow", f"{_API}:80").expect(0)
+    return Counted(mvmctl, tmp_path / "calls")
+
+
+class Counted:
+    """The system calls of one gateway."""
+
+    def __init__(self, mvmctl: Mvmctl, report: Path) -> None:
+        """Find its process."""
+        self._mvmctl, self._report = mvmctl, report
+        (listed,) = mvmctl("ls", "--json").expect(0).json["sandboxes"]
+        self._pid = int(listed["pid"])
+        self._run("pass")
+
+    def _run(self, code: str) -> None:
+        self._mvmctl("exec", "counted", "--", *python(code), timeout_s=60).expect(0)
+
+    def calls(self, code: str) -> int:
+        """How many the gateway makes while a program runs inside."""
+        words = ["strace", "-f", "-c", "-o", str(self._report), "-p", str(self._pid)]
+        with subprocess.Popen(words, stderr=subprocess.PIPE) as strace:
+            assert strace.stderr is not None
+            if b"attached" not in strace.stderr.readline():
+                pytest.skip("strace may not attach to processes here")
+            self._run(code)
+            strace.terminate()
+        rows = [line.split() for line in self._report.read_text().splitlines()]
+        (total,) = [row for row in rows if row and row[-1] == "total"]
+        return int(total[3])
+
+
+def test_a_connection_costs_so_many_calls(counted: Counted) -> None:
+    """A whole connection, recorded, takes no more calls than it has steps; doing nothing takes few."""
+    idle = counted.calls("pass")
+    each = (counted.calls(_VISIT) - idle) / _CONNECTIONS
+    assert idle < 300
+    assert 10 < each <= _MOST_FOR_A_CONNECTION
+
+
+def test_a_megabyte_costs_so_many_calls(counted: Counted) -> None:
+    """Bytes that are under way are spliced in large pieces."""
+    idle = counted.calls("pass")
+    each = (counted.calls(_FETCH) - idle) / _MEGABYTES
+    assert each <= _MOST_FOR_A_MEGABYTE
