@@ -80,7 +80,7 @@ def _place(word: str, confined: Confined) -> Path:
     }
     found = named.get(word, Path(word))
     if not os.access(found, os.W_OK):
-        pytest.skip(f"this user can make no socket in {found}")
+        pytest.skip(f"means something only as root: this user can make no socket in {found}")
     return found
 
 

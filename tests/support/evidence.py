@@ -42,7 +42,7 @@ class Recorder:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the worst that any case of a test came to."""
         name = report.nodeid.partition("[")[0]
-        if report.skipped and isinstance(report.longrepr, tuple) and report.longrepr[2].endswith(_FOR_OTHERS):
+        if report.skipped and isinstance(report.longrepr, tuple) and _is_for_others(report.longrepr[2]):
             self._of_others.add(name)
             return
         if report.when == "call" or not report.passed:
@@ -79,6 +79,10 @@ class Recorder:
             terminalreporter.section("claims")
         for claim, test, outcome in self._unmet:
             terminalreporter.line(f"FAILED claim {claim.id}: {test} {outcome}", red=True)
+
+
+def _is_for_others(reason: str) -> bool:
+    return reason.removeprefix("Skipped: ").startswith(_FOR_OTHERS)
 
 
 def _commit() -> str:
