@@ -366,3 +366,41 @@ def test_a_grant_said_anew_keeps_its_flow_and_begins_again(machine: FlowMachine)
     assert upstream.open == 1
     machine.wait(seconds=2.0)
     assert upstream.open == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "passes"),
+    [
+        ("tls=require", "hello", True),
+        ("tls=require", "stranger", False),
+        ("tls=require", "request", False),
+        ("tls=require", "junk", False),
+        ("tls=auto", "hello", True),
+        ("tls=auto", "stranger", False),
+        ("tls=auto", "request", True),
+        ("tls=auto", "strange", False),
+        ("tls=auto", "junk", True),
+    ],
+)
+def test_first_bytes_pass_under_the_granted_name_alone(
+    machine: FlowMachine, words: str, kind: str, passes: bool
+) -> None:
+    """Of what asks for a stranger, or is no TLS where TLS is required, no byte arrives."""
+    machine.allow(host=_JUDGED, words=words, anew=False)
+    machine.connect(host=_JUDGED)
+    machine.send(chosen=0, kind=kind)
+    came = machine.house.upstreams[_JUDGED].came
+    assert b"".join(came) == (bytes(machine.flows[0].sent) if passes else b"")
+    assert machine.house.upstreams[_JUDGED].open == passes
+    machine.nothing_passes_for_a_stranger()
+
+
+def test_what_can_not_be_recorded_is_not_opened(machine: FlowMachine) -> None:
+    """The grant stands, and still nobody is met; before the record failed, the same flow was opened."""
+    machine.allow(host=1, words="tls=off", anew=False)
+    machine.connect(host=1)
+    machine.house.log.close()
+    machine.recorded = False
+    machine.connect(host=1)
+    assert len(machine.house.upstreams[1].came) == 1
+    machine.each_opening_is_recorded_before_it_is_made()

@@ -76,6 +76,7 @@ def network(
     Raises:
         PolicyRefused: the mode is none of both, or it is `none` and something is opened.
     """
+    _refuse_others(egress, dns)
     if mode not in {"none", "bridge"}:
         raise refused(
             "unknown-mode", ".network.mode", f"{mode!r} is no mode", 'write "none" or "bridge"', _SOURCE
@@ -86,6 +87,17 @@ def network(
     stated = () if ports is None else texts(ports, ".network.ports")
     forwards = tuple(parse_forward(text, path=".network.ports", source=_SOURCE) for text in stated)
     return Network(bridged=mode == "bridge", egress=egress or Egress(), forwards=forwards, dns=dns)
+
+
+def _refuse_others(egress: object, dns: object) -> None:
+    """What is no value of these words, a text in the place of one for instance."""
+    for key, value, kind, example in (
+        ("egress", egress, Egress, 'egress=mvm.egress_preset("dev")'),
+        ("dns", dns, Dns, "dns=mvm.dns_system()"),
+    ):
+        if value is not None and not isinstance(value, kind):
+            message = f"`{key}` is a {type(value).__name__}"
+            raise refused("wrong-type", f".network.{key}", message, f"write {example}", _SOURCE)
 
 
 def egress(grants: Sequence[object]) -> Egress:
