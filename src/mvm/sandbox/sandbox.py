@@ -6,6 +6,7 @@ Owns `Sandbox` and `Result`. Must never hold a byte of a flow: that is the helpe
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,7 @@ class Sandbox:
     def _prepare(self, request: Request, environ: Mapping[str, str] | None = None) -> None:
         self._request = request
         self._environ = environ
+        self._began = 0.0
         self._started: dict[str, Any] | None = None
         self._result: dict[str, Any] | None = None
 
@@ -149,6 +151,7 @@ class Sandbox:
         if self._started is None:
             # Says where it is found, whatever becomes of the variables.
             environ = dict(os.environ if self._environ is None else self._environ)
+            self._began = time.monotonic()
             self._started = HELPER.start(self._request.to_json(), environ)
             self._environ = environ  # says where it is found, whatever becomes of the variables
 
@@ -191,7 +194,13 @@ class Sandbox:
 
         if self._result is not None:
             raise self._closed()
-        return Client(self.name, self._environ or {}, run=self.run_id)
+        try:
+            return Client(self.name, self._environ or {}, run=self.run_id)
+        except UsageError as gone:
+            limits = [each for each in (self._request.timeout, self._request.policy.ttl) if each is not None]
+            if limits and time.monotonic() - self._began >= min(limits):
+                raise SandboxTimeout(f"the sandbox has ended: its {min(limits):g} s are over") from gone
+            raise
 
     def describe(self) -> dict[str, Any]:
         """Say what it is, what it may reach, and what was reached and denied so far."""
@@ -221,7 +230,7 @@ class Sandbox:
             deny: `report`, or `fail` to have any denial be an error.
 
         Raises:
-            SandboxTimeout: the time ran out; the command was killed.
+            SandboxTimeout: the time ran out, its own or the sandbox's; the command was killed.
             PolicyDenied: `deny` is `fail`, and something was denied.
             TransportError: `check`, and it failed after a granted host could not be reached.
             CommandFailed: `check`, and it failed.
