@@ -165,7 +165,7 @@ class Sandbox:
             try:
                 with self._client() as client:
                     self._result = client.stop(0)
-            except UsageError:
+            except (UsageError, SandboxTimeout):
                 self._result = {}  # it had ended before
         return self._result
 
