@@ -30,7 +30,12 @@ _STRONG = re.compile(
 _MARK = re.compile(r"<!-- claim: ([a-z0-9, -]+) -->")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _FENCE = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
-_NOT_READ = ("docs/reference/", "docs/explanation/evidence.md", "docs/decisions/")
+_NOT_READ = (
+    "docs/reference/",
+    "docs/explanation/evidence.md",
+    "docs/explanation/benchmarks.md",
+    "docs/decisions/",
+)
 """What the program writes, and the reasons of choices: what these promise stands in the explanation too."""
 
 

@@ -12,7 +12,6 @@ import os
 import resource
 import socket
 import struct
-from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
@@ -222,13 +221,12 @@ def is_among_last(descriptor: int) -> bool:
     """Say whether a new descriptor is among the last that this process may have, which no flow gets.
 
     They are for what goes on when a workload has used up the rest: the record, reports, a module that is
-    loaded late. The kernel gives the lowest number that is free, so above it there are no more than KEPT. The
-    limit is the one that stood at the first question.
+    loaded late. The kernel gives the lowest number that is free, so above it there are no more than KEPT.
+    The limit is asked each time: it can be lowered from outside while this runs (prlimit(2)).
     """
     return descriptor >= _first_kept()
 
 
-@cache
 def _first_kept() -> float:
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return float("inf") if most == resource.RLIM_INFINITY else most - KEPT
