@@ -25,8 +25,8 @@ _API = "api.example.test"
 _CONNECTIONS = 200
 _MOST_FOR_A_CONNECTION = 25.5
 """accept, getsockname twice, ioctl, socket, connect, epoll_ctl twice, setsockopt, four recv, two send, close
-twice, shutdown, prlimit twice; its beginning and its end in the record; an accept that finds no other: 23. And
-an answer that comes in two parts now and then.
+twice, shutdown, prlimit twice; its beginning and its end in the record; an accept that finds no other: 23.
+And an answer that comes in two parts now and then.
 """
 _MEGABYTES = 64
 _MOST_FOR_A_MEGABYTE = 20

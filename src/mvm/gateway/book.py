@@ -241,6 +241,7 @@ class Book:
         """Reset flows whose grant no longer stands: all of them first, then the record of it."""
         for flow in flows:
             flow.revoke(reason)
+        self._settle()
 
     # ---- sums
 
