@@ -34,9 +34,10 @@ _NOT_READ = (
     "docs/reference/",
     "docs/explanation/evidence.md",
     "docs/explanation/benchmarks.md",
+    "docs/explanation/performance.md",
     "docs/decisions/",
 )
-"""What the program writes, and the reasons of choices: what these promise stands in the explanation too."""
+"""What programs write, speed, and the reasons of choices: what these promise stands elsewhere too."""
 
 
 class Statement(NamedTuple):
