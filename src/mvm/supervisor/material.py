@@ -123,6 +123,13 @@ def view_of(
             upper=places.upper,
             lasting=places.lasting,
         )
+    return _host_view(image, who, places, environ=environ, cwd=cwd, hostname=hostname)
+
+
+def _host_view(
+    image: Image, who: Identity, places: Places, *, environ: Mapping[str, str], cwd: str, hostname: str
+) -> View:
+    """This machine's system, with the packages of a flake in front."""
     view = host_view(
         environ=environ,
         home=environ.get("HOME", ""),

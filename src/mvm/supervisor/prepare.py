@@ -72,21 +72,13 @@ def prepare(
     backend = find_backend(request.backend)
     run = make_run_id(time.time_ns() // 1_000_000, os.urandom(10))
     name = check_name(request.name) if request.name is not None else f"run-{run[-10:].lower()}"
-    if request.workdir is not None and not request.workdir.startswith("/"):
-        msg = f"--workdir {request.workdir!r} is not absolute"
-        raise UsageError(msg, hint="name a directory as it is inside, like /work")
-    if request.receipt is not None:
-        request = request._replace(receipt=os.path.join(cwd, request.receipt))
     asked = capabilities.demands(request.policy)
     achieved = capabilities.require(backend.name, asked, backend.missing())
-    places = _places(request, environ, cwd)
+    request, places = _placed(request, cwd), _places(request, environ, cwd)
     who = _identity(None)
     image = image_of(request, environ, cwd, owner=_owner_of_trees(who), told=told)
     try:
-        request = _with_command(request, image)
-        if request.overlay is not None and image.root is None:
-            msg = "--overlay keeps changes of an image's tree, and this machine's system has none"
-            raise UsageError(msg, hint="add --image or --flake, or keep files with --workspace DIR")
+        request = _fitted(request, image)
         user = user_of(image, request.user)
         who = who if user is None else _identity((user.uid, user.gid))
         view = view_of(image, user, who, places, environ=environ, cwd=cwd, hostname=name)
@@ -108,7 +100,6 @@ def prepare(
             digest=image.digest,
             profile=request.profile,
         )
-        request = request._replace(warnings=(*request.warnings, *about_needs(image, request.policy)))
     except BaseException:
         image.close()
         raise
@@ -141,7 +132,22 @@ def _owner_of_trees(who: Identity) -> tuple[int, int] | None:
     return None if who.outside_uid == os.geteuid() else (who.outside_uid, who.outside_gid)
 
 
-def _with_command(request: Request, image: Image) -> Request:
+def _placed(request: Request, cwd: str) -> Request:
+    """Take the paths in a request for what they are."""
+    if request.workdir is not None and not request.workdir.startswith("/"):
+        msg = f"--workdir {request.workdir!r} is not absolute"
+        raise UsageError(msg, hint="name a directory as it is inside, like /work")
+    if request.receipt is None:
+        return request
+    return request._replace(receipt=os.path.join(cwd, request.receipt))
+
+
+def _fitted(request: Request, image: Image) -> Request:
+    """Fill in what a request leaves to its image, and refuse what does not go with it."""
+    if request.overlay is not None and image.root is None:
+        msg = "--overlay keeps changes of an image's tree, and this machine's system has none"
+        raise UsageError(msg, hint="add --image or --flake, or keep files with --workspace DIR")
+    request = request._replace(warnings=(*request.warnings, *about_needs(image, request.policy)))
     if request.argv:
         return request
     argv = (*image.config.entrypoint, *image.config.cmd)

@@ -105,19 +105,7 @@ class Sandbox:
 
     def _begin(self) -> None:
         plan = self.plan
-        if self.request.receipt is not None:
-            from mvm.supervisor.receipt import hold
-
-            self._receipt = hold(self.request.receipt)
-        if plan.profile is not None:
-            from mvm.supervisor.profile import take_workspace
-
-            self._kept = take_workspace(self._state, plan.profile)
-        if self.request.overlay is not None:
-            from mvm.supervisor.overlay import take_overlay
-
-            image = plan.digest or plan.image
-            self._overlay = take_overlay(self._state, self.request.overlay, image, plan.identity)
+        self._take_what_lasts()
         self._log = Log.create(self._state, plan.run)
         # First of all that leaves a trace: from here on somebody clears up, should this process be killed.
         machine = self._machine = self._backend.start(plan, self._open_door, self._clear_name)
@@ -148,6 +136,23 @@ class Sandbox:
         for seconds in (plan.timeout, plan.policy.ttl):
             if seconds is not None:
                 self.supervisor.loop.after(seconds, self._time_is_up)
+
+    def _take_what_lasts(self) -> None:
+        """Take what outlives the sandbox: the receipt's place, a workspace, an overlay."""
+        plan, request = self.plan, self.request
+        if request.receipt is not None:
+            from mvm.supervisor.receipt import hold
+
+            self._receipt = hold(request.receipt)
+        if plan.profile is not None:
+            from mvm.supervisor.profile import take_workspace
+
+            self._kept = take_workspace(self._state, plan.profile)
+        if request.overlay is not None:
+            from mvm.supervisor.overlay import take_overlay
+
+            image = plan.digest or plan.image
+            self._overlay = take_overlay(self._state, request.overlay, image, plan.identity)
 
     def _clear_name(self) -> bool:
         return registry.clear(self.plan.name, self._environ)
