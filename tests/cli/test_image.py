@@ -226,6 +226,21 @@ def test_a_link_left_in_an_overlay_leads_nowhere(tree: str, mvmctl: Mvmctl, tmp_
     mvmctl(*words, "-v", f"{lent}:/elsewhere/in", "--", "true").expect(0)
 
 
+def test_a_link_above_a_place_leads_nowhere_either(tree: str, mvmctl: Mvmctl, tmp_path: Path) -> None:
+    """Nor is anything made where a link higher up leads, with this machine's root as the build has it."""
+    lent, outside = tmp_path / "lent", tmp_path / "outside"
+    lent.mkdir()
+    (lent / "file").touch()
+    (outside / "b").mkdir(parents=True)
+    words = ("run", "--image", tree, "--overlay", "mine")
+    mvmctl(*words, "--", "sh", "-c", f"ln -s /host{outside} /data").expect(0)
+    for volume in (f"{lent}:/data/b/directory", f"{lent}/file:/data/b/file"):
+        refused = mvmctl(*words, "-v", volume, "--", "true").expect(69)
+        assert "/data in the overlay is no directory any more" in refused.stderr
+    assert list((outside / "b").iterdir()) == []
+    mvmctl(*words, "-v", f"{lent}:/elsewhere/b/in", "--", "true").expect(0)
+
+
 # ---- what an image asks for
 
 

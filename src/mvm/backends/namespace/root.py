@@ -118,14 +118,16 @@ def _prepare_places(view: View, root: Overlay, identity: Identity) -> None:
 
 
 def _make_place(root: Overlay, place: str, identity: Identity) -> None:
-    """Make a directory, and those above it, as the image has them."""
+    """Make a directory as the image has it, after those above it: a link among them leads to the host."""
+    if not place:
+        return
+    _make_place(root, place.rpartition("/")[0], identity)
     upper = f"{_UPPER}/upper{place}"
     kept = _mode_of(upper)
-    if not place or stat.S_ISDIR(kept):
+    if stat.S_ISDIR(kept):
         return
     if kept:
         raise OSError(errno.ENOTDIR, f"{place} in the overlay is no directory any more")
-    _make_place(root, place.rpartition("/")[0], identity)
     os.mkdir(upper, 0o755)
     os.chown(upper, identity.outside_uid, identity.outside_gid)
     mode = _mode_in(root, place)
