@@ -56,6 +56,24 @@ def test_a_name_that_runs_is_not_taken_again(mvmctl: Mvmctl, up: Callable[..., s
     mvmctl("exec", "agent", "true").expect(0)
 
 
+def test_what_does_not_begin_leaves_no_gap_in_the_records(mvmctl: Mvmctl, up: Callable[..., str]) -> None:
+    """A name or port that is taken: 64, and every record is sealed; of the port's, it says refused."""
+    up("--name", "agent")
+    mvmctl("run", "--name", "agent", "--", "true").expect(64)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        mvmctl("up", "-d", "--name", "server", "-p", f"{port}:80").expect(64)
+        mvmctl("run", "--name", "other", "-p", f"{port}:80", "--", "true").expect(64)
+    mvmctl("down", "agent").expect(0)
+    rows = [line.split()[:3] for line in mvmctl("ls", "-a").expect(0).stdout.splitlines()]
+    assert sorted(rows) == [
+        ["agent", "killed", "(137)"],
+        ["other", "refused", "(64)"],
+        ["server", "refused", "(64)"],
+    ]
+    mvmctl("audit", "verify", "--all", "--sealed").expect(0)
+
+
 def test_a_sandbox_ends_with_its_command(mvmctl: Mvmctl, leftovers: Leftovers) -> None:
     """Up CMD in the foreground: streams through, the command's status; companions of exec end with it."""
     running = mvmctl.start("up", "--name", "agent", "--", "sh", "-c", "echo ready; read word; exit 5")

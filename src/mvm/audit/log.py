@@ -13,6 +13,7 @@ the machine itself loses power, the last seconds may be missing, and the log ver
 
 from __future__ import annotations
 
+import contextlib
 import os
 from threading import RLock
 from time import time_ns
@@ -177,6 +178,15 @@ class Log:
                 msg = f"the seal of {self.path} could not be made durable: {error.strerror}"
                 raise AuditError(msg, hint=_HINT) from error
             return head
+
+    def discard(self) -> None:
+        """Close a log, and remove it if nothing was ever recorded in it."""
+        with self._lock:
+            if self._file >= 0 and not self.records and not os.fstat(self._file).st_size:
+                with contextlib.suppress(OSError):
+                    os.unlink(state.LOG_FILE, dir_fd=self._directory)
+                    os.rmdir(os.path.dirname(self.path))
+            self.close()
 
     def close(self) -> None:
         """Let go of the file; a second time does nothing."""

@@ -19,7 +19,7 @@ from mvm.audit.log import Log
 from mvm.audit.record import Kind
 from mvm.audit.state import state_directory
 from mvm.backends.interface import Exited, Gone, NotStarted, Sockets, Started
-from mvm.errors import AuditError
+from mvm.errors import AuditError, MvmError
 from mvm.gateway import door
 from mvm.gateway.loop import READ
 from mvm.gateway.names import POOLS
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from mvm.supervisor.prepare import Prepared
     from mvm.supervisor.process import Supervisor
     from mvm.supervisor.receipt import Place
+
+_EXIT_INTERRUPTED = 130
 
 
 class Sandbox:
@@ -99,8 +101,8 @@ class Sandbox:
         """
         try:
             self._begin()
-        except BaseException:
-            self._undo()
+        except BaseException as error:
+            self._undo(error)
             raise
 
     def _begin(self) -> None:
@@ -346,11 +348,29 @@ class Sandbox:
             self._receipt.close()
             self._receipt = None
 
-    def _undo(self) -> None:
-        """Give back what `begin` took before it failed."""
+    def _undo(self, why: BaseException) -> None:
+        """Give back what `begin` took before it failed, and end the record with that."""
         self._let_receipt_go()
         self._leave_doors()
         if self._control is not None:
             self._control.close({})
         if self._log is not None:
-            self._log.close()
+            self._end_unbegun(self._log, why)
+
+    def _end_unbegun(self, log: Log, why: BaseException) -> None:
+        """End the record of what did not begin: none where nothing was recorded; a bug leaves it unsealed."""
+        try:
+            if not log.records:
+                log.discard()
+            elif self._key is not None and isinstance(why, MvmError | KeyboardInterrupt):
+                log.append(
+                    Kind.RUN_ENDED,
+                    outcome=Outcome.REFUSED if isinstance(why, MvmError) else Outcome.KILLED,
+                    exit_code=why.exit_code if isinstance(why, MvmError) else _EXIT_INTERRUPTED,
+                    duration_s=round(time.monotonic() - self._began, 6),
+                )
+                log.seal(self._key)
+        except AuditError:
+            return  # `why` is told; what can't be sealed is unsealed
+        finally:
+            log.close()
