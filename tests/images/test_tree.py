@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from mvm.images.tree import Tree
+import os
+from typing import TYPE_CHECKING
+
+from mvm.images.image import Opener
+from mvm.images.rootfs import find_user
+from mvm.images.store import Store
+from mvm.images.tree import Tree, follow
 from mvm.plan.view import Bind, File, Link, Tmpfs
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def bind(source: str, target: str = "", *, writable: bool = False) -> Bind:
@@ -67,3 +76,30 @@ def test_links_to_the_root_and_in_circles_end() -> None:
     assert tree.inside("/all/usr") == "/usr"
     assert tree.covering(tree.inside("/one/x")) is None
     assert tree.covering("//usr/bin") is None
+
+
+def test_links_without_end_lead_nowhere_on_the_host(tmp_path: Path) -> None:
+    """More links than the kernel follows are not left to it: on the host the first leads elsewhere."""
+    outside, root = tmp_path / "outside", tmp_path / "root"
+    outside.write_text("guest:x:7:7::/:\n")
+    (root / "etc").mkdir(parents=True)
+    (root / "etc" / "passwd").symlink_to(outside)
+    (root / str(outside).strip("/")).parent.mkdir(parents=True)
+    (root / str(outside).strip("/")).symlink_to("/1")
+    for number in range(1, 45):
+        (root / str(number)).symlink_to(f"/{number + 1}")
+    assert follow(str(root), "/etc/passwd") is None
+    assert find_user(str(root), "7").name == "7"
+    (root / "5").unlink()
+    (root / "5").write_text("inside:x:7:7::/:\n")
+    assert find_user(str(root), "7").name == "inside"
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    """An image whose `mvm.json` or /etc/passwd is a pipe has none, instead of keeping the reader for ever."""
+    (tmp_path / "etc").mkdir()
+    os.mkfifo(tmp_path / "mvm.json")
+    os.mkfifo(tmp_path / "etc" / "passwd")
+    assert find_user(str(tmp_path), "7").name == "7"
+    opener = Opener(cwd="/", environ={}, store=Store(str(tmp_path / "cache")), owner=None, told=None)
+    assert opener.open(f"dir:{tmp_path}").config.needs is None

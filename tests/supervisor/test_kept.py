@@ -122,3 +122,17 @@ def test_a_place_that_is_not_ours_alone_is_refused(tmp_path: Path) -> None:
     (tmp_path / "workspaces").chmod(0o777)
     with pytest.raises(AuditError):
         take(str(tmp_path), "shop", _DAY, time.time())
+
+
+def test_a_tree_of_any_depth_is_removed(tmp_path: Path) -> None:
+    """What a workload nests thousands deep, closed to its owner too, keeps nobody's workspace from going."""
+    home = _use(tmp_path, "shop")
+    place = os.open(home, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=place)
+        place, above = os.open("d", os.O_RDONLY, dir_fd=place), place
+        os.close(above)
+    os.fchmod(place, 0)
+    os.close(place)
+    _use(tmp_path, "other", now=time.time() + _DAY + 60)
+    assert os.listdir(tmp_path / "workspaces") == ["other"]

@@ -222,9 +222,7 @@ class Opener:
 
 def _config_in(root: str, words: str) -> ImageConfig | None:
     """Read the `mvm.json` at the top of a tree, if there is one."""
-    try:
-        descriptor = os.open(f"{root}/{DOCUMENT}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return None
-    with os.fdopen(descriptor, "rb") as file:
-        return config_from_document(file.read(_LARGEST_CONFIG), words)
+    from mvm.images.tree import read_plain
+
+    content = read_plain(f"{root}/{DOCUMENT}", _LARGEST_CONFIG)
+    return None if content is None else config_from_document(content, words)

@@ -14,7 +14,7 @@ from mvm.images.asked import LASTING, add_asked, asked_for
 from mvm.images.devices import add_devices
 from mvm.images.environment import terminal_words
 from mvm.images.etc import Identity, generated_files
-from mvm.images.tree import Tree, follow
+from mvm.images.tree import Tree, follow, read_plain
 from mvm.plan.view import Bind, Overlay, View
 
 if TYPE_CHECKING:
@@ -73,12 +73,9 @@ def find_user(root: str, wanted: str) -> User:
 
 def _table(root: str, path: str) -> Iterator[list[str]]:
     """Read a table like passwd(5) of an image; rows that are none are left out."""
-    try:
-        with open(root + follow(root, path), "rb") as file:
-            text = file.read(_LARGEST_TABLE).decode("utf-8", "replace")
-    except OSError:
-        return
-    for line in text.splitlines():
+    place = follow(root, path)
+    content = None if place is None else read_plain(root + place, _LARGEST_TABLE)
+    for line in (content or b"").decode("utf-8", "replace").splitlines():
         row = line.split(":")
         if len(row) > 2 and row[2].isdecimal():
             yield row

@@ -7,6 +7,7 @@ never decide what ought to be seen.
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from mvm.images.trace import Tracer, lies_in, plain
@@ -108,10 +109,10 @@ class Tree:
             if link is None:
                 break
             path = plain(os.path.join(os.path.dirname(link), self._links[link]) + path[len(link) :])
-        return path if self._root is None else follow(self._root.source, path)
+        return path if self._root is None else follow(self._root.source, path) or path
 
 
-def follow(root: str, path: str) -> str:
+def follow(root: str, path: str) -> str | None:
     """Follow the links that an image has on the way to a path, none of which leads out of it.
 
     Args:
@@ -119,7 +120,8 @@ def follow(root: str, path: str) -> str:
         path: absolute, as the workload writes it.
 
     Returns:
-        The path inside at which there is no link on the way; parts that don't exist stay as they are.
+        The path inside at which there is no link on the way; parts that don't exist stay as they are. None
+        for more links than the kernel would follow: on the host they may lead elsewhere.
     """
     done, waiting, links = "", [part for part in path.split("/") if part], 0
     while waiting:
@@ -135,7 +137,25 @@ def follow(root: str, path: str) -> str:
             continue
         links += 1
         if links > _MOST_LINKS:
-            return path
+            return None
         done = "" if to.startswith("/") else done
         waiting = [*(part for part in to.split("/") if part not in {"", "."}), *waiting]
     return done or "/"
+
+
+def read_plain(place: str, most: int) -> bytes | None:
+    """Read a file of an image, which may have a pipe in its place, and that would never end.
+
+    Args:
+        place: on the host, free of links but for the last part.
+        most: how many bytes at most.
+
+    Returns:
+        What is in it; None where there is no plain file, or it can't be read.
+    """
+    try:
+        descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(most) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None

@@ -16,13 +16,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
-import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from mvm.audit.state import open_private
 from mvm.errors import AuditError, UsageError
+from mvm.images.removal import remove
 
 if TYPE_CHECKING:
     from mvm.terms import Seconds
@@ -112,7 +111,7 @@ def _sweep(directory: int, now: float) -> None:
     for name in os.listdir(directory):
         with suppress(BlockingIOError):  # it is used
             if _is_past(directory, name, now):
-                _remove(directory, name)
+                remove(directory, os.fsencode(name))
 
 
 def _is_past(directory: int, name: str, now: float) -> bool:
@@ -133,16 +132,3 @@ def _is_past(directory: int, name: str, now: float) -> bool:
         return True
     finally:
         os.close(rule)
-
-
-def _remove(directory: int, name: str) -> None:
-    """Remove one, whatever is in it; what the workload closed to its owner is opened first."""
-    place = f"/proc/self/fd/{directory}/{name}"  # whatever is put where the directory was, this one is meant
-    if not stat.S_ISDIR(os.lstat(place).st_mode):
-        os.unlink(place)
-        return
-    for above, names, _ in os.walk(place):
-        for each in (f"{above}/{one}" for one in names):
-            if not os.path.islink(each):
-                os.chmod(each, 0o700)
-    shutil.rmtree(place)
