@@ -85,6 +85,7 @@ def test_an_oci_image_runs_as_it_says(layout: str, cached: Mvmctl) -> None:
     assert ended.json["image"]["kind"] == "oci"
     assert ended.json["policy"]["grants"] == []
     assert "asks for asked.example.com:443/tcp, which is not granted" in ended.stderr
+    assert "--network-allow asked.example.com:443" in ended.stderr
     overridden = cached("run", "--image", f"{layout}:v1", "--user", "root", "-w", "/", "-e", "WORD=flag")
     assert overridden.expect(0).stdout == "flag 0 /\n"
     assert "v1" in cached("run", "--image", f"{layout}:v2").expect(64).stderr

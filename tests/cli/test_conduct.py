@@ -111,6 +111,37 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert done.returncode == 141
 
 
+@pytest.mark.parametrize(
+    "words", [["--help"], ["claims"], ["network", "presets", "agent", "--json"], ["compile"]]
+)
+def test_a_full_disk_is_told_as_one(words: list[str], tmp_path: Path) -> None:
+    """`mvmctl … > FILE` without room: 74 and the reason, neither a traceback nor a bug."""
+    if words == ["compile"]:
+        (tmp_path / "app.py").write_text(
+            "import mvm\n\n\n@mvm.func(network=mvm.network(mode='none'))\ndef f(): ...\n"
+        )
+        words = ["compile", str(tmp_path / "app.py")]
+    env = {**os.environ, "PYTHONPATH": str(_SOURCE)}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mvm.cli", *words],
+            env=env,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    assert done.stderr == (
+        b"mvmctl: the output can't be written: no space left on device\n"
+        b"  hint: free some room, or send it elsewhere\n"
+    )
+    assert done.returncode == 74
+
+
+def test_a_missing_choice_is_told_on_one_line(type_in: Callable[..., Said]) -> None:
+    """Click writes the choices on a line each; an error is two lines here."""
+    assert len(type_in("completion").expect(64).errors.splitlines()) == 2
+
+
 def test_main_exits_with_the_status() -> None:
     """The process's status is what the command came to."""
     words = [sys.executable, "-m", "mvm.cli", "network", "explain", "a.example:443"]

@@ -58,7 +58,14 @@ def test_an_image_without_a_command_needs_one(tmp_path: Path, mvmctl: Mvmctl) ->
     """Where neither the command line nor the image says what to run, that is a usage error."""
     image = f"dir:{make_root(tmp_path / 'bare')}"
     assert "names none" in mvmctl("run", "--image", image).expect(64).stderr
+    assert "there is no command to run\n" in mvmctl("run").expect(64).stderr
     mvmctl("run", "--image", image, "--", "true").expect(0)
+
+
+def test_this_machines_system_has_no_users_to_be(mvmctl: Mvmctl) -> None:
+    """--user without an image is a usage error, never passed over."""
+    assert "--user" in mvmctl("run", "--user", "root", "--", "id").expect(64).stderr
+    mvmctl("run", "--", "id").expect(0)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +257,7 @@ def test_what_an_image_asks_for_is_shown_and_not_granted(tree: str, mvmctl: Mvmc
     assert plan["policy"]["grants"] == []
     (warning,) = plan["warnings"]
     assert "asks for asked.example.com:443/tcp, which is not granted" in warning["message"]
-    assert "--network-allow asked.example.com:443" in warning["hint"]
+    assert "--network-allow asked.example.com:443" in warning["message"]
     ended = mvmctl("run", "--image", tree, "--json").expect(0)
     assert ended.json["policy"]["grants"] == []
     assert "not granted" in ended.stderr

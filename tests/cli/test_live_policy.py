@@ -87,7 +87,8 @@ def test_explain_asks_the_running_policy(mvmctl: Mvmctl, up: Callable[..., str])
     name = up("--network-allow", "api.example.test:443")
     said = mvmctl("network", "explain", "--name", name, "api.example.test:443").expect(0)
     assert "from --network-allow" in said.stdout
-    mvmctl("network", "explain", "--name", name, "other.example.test:443").expect(77)
+    said = mvmctl("network", "explain", "--name", name, "other.example.test:443").expect(77)
+    assert said.stdout.splitlines()[-1] == f"  mvmctl network allow {name} other.example.test:443"
 
 
 def test_watch_tells_flows_and_denials_as_they_happen(
@@ -102,7 +103,7 @@ def test_watch_tells_flows_and_denials_as_they_happen(
     as_json.until("policy.changed")
     mvmctl("exec", name, *fetch("api.example.test")).expect(0)
     mvmctl("exec", name, *fetch("other.example.test"))
-    watching.until("--network-allow other.example.test:443")
+    watching.until(f"allow with mvmctl network allow {name} other.example.test:443")
     assert "flow.opened" in watching.until("flow.closed")
     as_json.until('"event": "denial"')
     mvmctl("down", "--time", "0", name).expect(0)

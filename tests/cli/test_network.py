@@ -18,6 +18,16 @@ _GOOD = (
 )
 
 
+# ---- check
+
+
+def test_a_file_that_is_not_there_is_told_by_the_words_of_the_command(type_in: Callable[..., Said]) -> None:
+    """No option is advised that the command does not have."""
+    said = type_in("network", "check", "gone.toml").expect(64)
+    assert "--policy" not in said.errors
+    assert "gone.toml" in said.errors
+
+
 # ---- explain
 
 

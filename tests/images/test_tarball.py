@@ -98,3 +98,13 @@ def test_what_is_no_file_is_a_mistake(tmp_path: Path) -> None:
     for name in ("nowhere", ".", "fifo"):
         with pytest.raises(UsageError):
             open_tar(str(tmp_path / name))
+
+
+def test_what_is_no_archive_is_told_by_its_name(ground: Ground, tmp_path: Path) -> None:
+    """A file of text: the message names it by its path."""
+    path = tmp_path / "notes.txt"
+    path.write_text("x" * 600)
+    tar = open_tar(str(path))
+    with pytest.raises(UsageError, match=r"notes\.txt is no archive"):
+        _unpack(tar, ground)
+    tar.close()

@@ -5,12 +5,14 @@ Owns how errors are shown and which status each gives (SPEC section 2, sysexits(
     usage (click's own errors too)   64      a bug            70, with MVM_DEBUG=1 the traceback
     MvmError                         its own interrupted      130
     nobody reads the output any more 141     (128 + SIGPIPE, as a shell gives it)
+    the output can't be written      74      (a full disk)
 
 Must never let the text of an unexpected exception out: it could hold what a sandbox must not tell.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from io import TextIOWrapper
@@ -29,8 +31,12 @@ if TYPE_CHECKING:
 
 EXIT_USAGE = 64
 EXIT_BUG = 70
+EXIT_UNWRITTEN = 74
 EXIT_INTERRUPTED = 130
 EXIT_NO_READER = 141
+
+_UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""Of a write to a full disk, or to a terminal that is gone; what mvm keeps has errors of its own."""
 
 COMPLETE = "_MVMCTL_COMPLETE"
 """The variable by which a shell asks for completions."""
@@ -51,6 +57,8 @@ def conduct(words: Sequence[str]) -> int:
     except BrokenPipeError:
         _read_no_more()
         return EXIT_NO_READER
+    except OSError as error:
+        return _unwritten(error)
     return status
 
 
@@ -69,6 +77,8 @@ def _status_of(words: list[str]) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:  # noqa: BLE001  whatever it is, it is our bug, and is told as one
+        if isinstance(error, OSError) and error.errno in _UNWRITTEN:
+            return _unwritten(error)
         refusal = used_up(error) if isinstance(error, OSError) else None
         if refusal is None:
             return _bug(error)
@@ -93,7 +103,7 @@ def _usage(error: click.ClickException) -> int:
         err(error.format_message())
         return EXIT_USAGE
     path = context.command_path if context is not None else "mvmctl"
-    _say(error.format_message().rstrip("."), f"{path} --help")
+    _say(" ".join(error.format_message().split()).rstrip(".,"), f"{path} --help")
     return EXIT_USAGE
 
 
@@ -130,6 +140,13 @@ def _read_no_more() -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
+
+
+def _unwritten(error: OSError) -> int:
+    _read_no_more()
+    why = (error.strerror or "it failed").lower()
+    _say(f"the output can't be written: {why}", "free some room, or send it elsewhere")
+    return EXIT_UNWRITTEN
 
 
 def _bug(error: Exception) -> int:

@@ -117,7 +117,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         _or_dash(row["grants"]),
         _or_dash(row["denials"]),
         ",".join(ports) or "-",
-        command if len(command) <= _LONGEST_COMMAND else f"{command[: _LONGEST_COMMAND - 1]}…",
+        (command or "-") if len(command) <= _LONGEST_COMMAND else f"{command[: _LONGEST_COMMAND - 1]}…",
         _or_dash(row["run"]),
     )
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mvm.policy.presets import Discovery
     from mvm.policy.resolve import Document, Resolved
 
+_POLICY_HINT = "name a file with --policy FILE, or leave it out"
 PRESETS = ("none", "registries", "dev", "agent", "unrestricted")
 
 
@@ -105,7 +106,7 @@ def resolve_policy(
     asked = Asked(
         preset=words["network_preset"],
         allow=words["network_allow"],
-        document=stated if path is None else read_document(path),
+        document=stated if path is None else read_document(path, hint=_POLICY_HINT),
         dns=words["dns"],
         dns_static=words["dns_static"],
         ports=tuple(ports),
@@ -125,8 +126,12 @@ def find_policy_file() -> str | None:
     return found if found is None or os.path.dirname(found) != directory else os.path.basename(found)
 
 
-def read_document(path: str) -> Document:
+def read_document(path: str, *, hint: str = "name a policy file that you can read") -> Document:
     """Read a policy file.
+
+    Args:
+        path: where it is.
+        hint: what to do where it can't be read.
 
     Raises:
         UsageError: it is not there, can't be read, or is no text.
@@ -134,7 +139,6 @@ def read_document(path: str) -> Document:
     from mvm.policy.resolve import Document
     from mvm.supervisor.documents import read_text
 
-    hint = "name a file with --policy FILE, or leave it out"
     return Document(path, read_text(path, kind="policy file", hint=hint))
 
 

@@ -46,7 +46,7 @@ class Tarball:
         if not stat.S_ISREG(found.st_mode):
             os.close(descriptor)
             raise UsageError(f"{path} is no plain file", hint="name the file of a tar")
-        self._file = os.fdopen(descriptor, "rb", buffering=0)
+        self._file = open(path, "rb", buffering=0, opener=lambda *_: descriptor)  # noqa: SIM115  see close
         self.size = self.work = found.st_size
 
     @cached_property

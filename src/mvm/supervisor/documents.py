@@ -45,4 +45,4 @@ def read_capability_text(path: str) -> str:
     Raises:
         UsageError: as `read_text`.
     """
-    return read_text(path, kind="capability file", hint="name one with --capabilities FILE")
+    return read_text(path, kind="capability file", hint="name a capability file that you can read")

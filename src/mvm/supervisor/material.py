@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from mvm.errors import Finding
+from mvm.errors import Finding, UsageError
 from mvm.gateway.names import POOLS
 from mvm.images.host import host_view
 from mvm.images.image import HOST, Image, Opener, pending
@@ -82,9 +82,12 @@ def user_of(image: Image, wanted: str | None) -> User | None:
     """Say who the workload is inside; None for this machine's system, where it is an ordinary user.
 
     Raises:
-        UsageError: the image has no such user.
+        UsageError: the image has no such user, or there is no image to have one.
     """
     if image.root is None:
+        if wanted is not None:
+            msg = "--user names one of an image's users, and in this machine's system it is always yourself"
+            raise UsageError(msg, hint="leave --user out, or add --image")
         return None
     from mvm.images.rootfs import find_user
 
@@ -173,8 +176,9 @@ def about_needs(image: Image, policy: Policy) -> tuple[Finding, ...]:
         Finding(
             code="image-asks",
             path="--image",
-            message=f"the image asks for {grant.host}:{grant.port}/{grant.protocol}, which is not granted",
-            hint=f"if it is to be reached: --network-allow {format_grant(grant)}",
+            message=f"the image asks for {grant.host}:{grant.port}/{grant.protocol}, which is not granted; "
+            f"allow with --network-allow {format_grant(grant)}",
+            hint="grant it only if the workload needs it",
             severity="warning",
             source=source,
         )

@@ -74,14 +74,24 @@ class Notices(Listener):
             self.say(f"to allow them: {' '.join(flags)}")
 
 
-def describe(denial: dict[str, object]) -> str:
-    """Say one denial (`mvm.denial/1`) in a line: what, why, and the remedy."""
+def describe(denial: dict[str, object], *, of: str | None = None) -> str:
+    """Say one denial (`mvm.denial/1`) in a line: what, why, and the remedy.
+
+    Args:
+        denial: what was denied.
+        of: the sandbox whose live policy would be changed, or None for the flag of its next start.
+    """
     host, port = denial["host"] or denial["address"], denial["port"]
     layer, remedy = denial["layer"], denial["remedy"]
     assert isinstance(remedy, dict), "a denial has a remedy"
     what = f"{layer} {_place(str(host), port) if host is not None else '(unknown destination)'}"
-    advice = f"; allow with {remedy['flag']}" if remedy["flag"] else f"; {remedy['text']}"
+    advice = f"; allow with {how_to_allow(remedy['flag'], of)}" if remedy["flag"] else f"; {remedy['text']}"
     return f"{what} [{denial['reason']}]{advice}"
+
+
+def how_to_allow(flag: str, name: str | None) -> str:
+    """Give the flag of a remedy, or the command that does the same to a running sandbox."""
+    return flag if name is None else flag.replace("--network-allow", f"mvmctl network allow {name}", 1)
 
 
 def _place(host: str, port: object) -> str:

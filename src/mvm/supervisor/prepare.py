@@ -152,8 +152,10 @@ def _fitted(request: Request, image: Image) -> Request:
         return request
     argv = (*image.config.entrypoint, *image.config.cmd)
     if not argv and request.needs_command:
-        msg = f"there is no command to run, and {image.words} names none"
-        raise UsageError(msg, hint="mvmctl run [OPTIONS] -- CMD, or mvmctl up without one")
+        msg = "there is no command to run"
+        if image.root is not None:
+            msg = f"{msg}, and {image.words} names none"
+        raise UsageError(msg, hint="write it at the end, behind --; only mvmctl up needs none")
     return request._replace(argv=argv)
 
 

@@ -19,13 +19,14 @@ import socket
 from typing import TYPE_CHECKING, NamedTuple
 
 from mvm.audit.state import open_private, runtime_directory
-from mvm.errors import UsageError
+from mvm.errors import AuditError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CONTROL = "control"
 _BACKLOG = 64
+_RUNTIME_VARIABLES = ("MVM_RUNTIME_DIR", "XDG_RUNTIME_DIR")
 _is_name = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?").fullmatch
 _NAME_HINT = "use lower-case letters, digits and inner hyphens, at most 63"
 
@@ -61,8 +62,7 @@ def take(name: str, environ: Mapping[str, str]) -> Place:
         UsageError: a running sandbox has it.
         AuditError: the runtime directory is not one's own.
     """
-    base = runtime_directory(environ)
-    directory = open_private(base)
+    directory = _open_runtime(environ)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
         try:
@@ -77,6 +77,17 @@ def take(name: str, environ: Mapping[str, str]) -> Place:
     finally:
         os.close(directory)
     return Place(name, listener)
+
+
+def _open_runtime(environ: Mapping[str, str]) -> int:
+    base = runtime_directory(environ)
+    try:
+        return open_private(base)
+    except AuditError as error:
+        if not any(environ.get(name) for name in _RUNTIME_VARIABLES):
+            raise  # it is in the state directory, whose hint is right
+        hint = "set MVM_RUNTIME_DIR to a directory of your own: running sandboxes have their sockets there"
+        raise AuditError(error.message, hint=hint) from error
 
 
 def _listen(directory: int, name: str) -> socket.socket:
@@ -116,7 +127,7 @@ def clear(name: str, environ: Mapping[str, str]) -> bool:
     Raises:
         AuditError: the runtime directory is not one's own.
     """
-    directory = open_private(runtime_directory(environ))
+    directory = _open_runtime(environ)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
         if _answers(directory, name):
@@ -145,7 +156,7 @@ def names(environ: Mapping[str, str]) -> list[str]:
     base = runtime_directory(environ)
     if not os.path.isdir(base):
         return []
-    directory = open_private(base)
+    directory = _open_runtime(environ)
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
         found = sorted(filter(_is_name, os.listdir(directory)))
@@ -171,7 +182,7 @@ def connect(name: str, environ: Mapping[str, str]) -> socket.socket:
     missing = UsageError(msg, hint="mvmctl ls lists those that are")
     if not os.path.isdir(base):
         raise missing
-    directory = open_private(base)
+    directory = _open_runtime(environ)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         sock.connect(f"/proc/self/fd/{directory}/{name}/{CONTROL}")

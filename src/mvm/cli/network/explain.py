@@ -50,7 +50,7 @@ def command(place: str, *, name: str | None, as_json: bool, **words: Unpack[Poli
     if as_json:
         print_json(_to_json(asked, answer))
     else:
-        _print(asked, answer)
+        _print(asked, answer, name)
     return 0 if answer.grant is not None else PolicyDenied.exit_code
 
 
@@ -84,7 +84,7 @@ def _to_json(asked: Grant, answer: Explanation) -> dict[str, object]:
     }
 
 
-def _print(asked: Grant, answer: Explanation) -> None:
+def _print(asked: Grant, answer: Explanation, name: str | None) -> None:
     from mvm.policy.parse import format_grant
 
     place = format_grant(asked).partition(",")[0]
@@ -97,4 +97,6 @@ def _print(asked: Grant, answer: Explanation) -> None:
     if answer.remedy is not None:
         out(f"  {printable(answer.remedy.text)}")
         if answer.remedy.flag is not None:
-            out(f"  {answer.remedy.flag}")
+            from mvm.supervisor.notices import how_to_allow
+
+            out(f"  {how_to_allow(answer.remedy.flag, name)}")

@@ -40,8 +40,8 @@ _KINDS = (
 def command(name: str, *, as_json: bool) -> None:
     """Show the flows and denials of a running sandbox as they happen, until it has ended.
 
-    A denial is shown once, with the flag that would have allowed it; a failure of the network is shown
-    as such. Edits of the policy and grants that expire are shown too.
+    A denial is shown once, with the command that would allow it; a failure of the network is shown as
+    such. Edits of the policy and grants that expire are shown too.
     """
     from mvm.audit.report import follow_records
     from mvm.audit.state import find_run, state_directory
@@ -57,37 +57,37 @@ def command(name: str, *, as_json: bool) -> None:
         def wait() -> bool:
             nonlocal is_new
             is_new = True
-            _print_heard(following, as_json=as_json)
+            _print_heard(following, name, as_json=as_json)
             more = following.wait()
-            _print_heard(following, as_json=as_json)
+            _print_heard(following, name, as_json=as_json)
             return more
 
         for record in follow_records(run.log, wait=wait, kinds=_KINDS):
             if is_new:
-                _print(str(record["kind"]), record, as_json=as_json)
+                _print(str(record["kind"]), record, name, as_json=as_json)
 
 
-def _print_heard(following: Following, *, as_json: bool) -> None:
+def _print_heard(following: Following, name: str, *, as_json: bool) -> None:
     for message in following.take_heard():
         for event in ("denial", "failure"):
             told = message.get(event)
             if isinstance(told, dict):
-                _print(event, told, as_json=as_json)
+                _print(event, told, name, as_json=as_json)
 
 
-def _print(event: str, told: Mapping[str, object], *, as_json: bool) -> None:
+def _print(event: str, told: Mapping[str, object], name: str, *, as_json: bool) -> None:
     if as_json:
         print_json_line({"event": event, **told})
     else:
-        out(_describe(event, told))
+        out(_describe(event, told, name))
         sys.stdout.flush()
 
 
-def _describe(event: str, told: Mapping[str, object]) -> str:
+def _describe(event: str, told: Mapping[str, object], name: str) -> str:
     if event == "denial":
         from mvm.supervisor.notices import describe
 
-        return printable(f"{str(told['time'])[11:23]}  denied          {describe(dict(told))}")
+        return printable(f"{str(told['time'])[11:23]}  denied          {describe(dict(told), of=name)}")
     if event == "failure":
         place = f"{told['host']}:{told['port']}"
         return printable(
