@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,62 @@ def test_a_file_that_declares_nothing_is_refused() -> None:
     (finding,) = caught.value.findings
     assert (finding.code, finding.source) == ("declares-nothing", "app.py")
     assert "@mvm.app(" in finding.hint
+
+
+_SEEN = f"@mvm.app(network={_NONE})\ndef seen(): pass\n"
+_HIDDEN = 'app(network=mvm.network(mode="bridge", egress=mvm.egress_preset("dev"), dns=mvm.dns_system()))'
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        f"if True:\n    import mvm as z\n@z.{_HIDDEN}\ndef f(): pass\n",
+        f"import mvm.declare.registry as z\n@z.{_HIDDEN}\ndef f(): pass\n",
+        f"from mvm.declare.registry import app\n@{_HIDDEN}\ndef f(): pass\n",
+        f"from mvm import declare\n@declare.registry.{_HIDDEN}\ndef f(): pass\n",
+        f"@mvm.declare.registry.{_HIDDEN}\ndef f(): pass\n",
+        f"z = mvm\n@z.{_HIDDEN}\ndef f(): pass\n",
+        f"z = getattr(mvm, 'app')\n@{_HIDDEN.replace('app', 'z', 1)}\ndef f(): pass\n",
+        "z = vars(mvm)\n",
+    ],
+    ids=["in-if", "submodule", "from-submodule", "from-package", "by-attributes", "alias", "getattr", "vars"],
+)
+def test_no_declaration_is_passed_over(hidden: str) -> None:
+    """One by a name that is not followed is refused, not left out of what a reviewer sees."""
+    with pytest.raises(PolicyRefused) as caught:
+        read_program(_HEAD + _SEEN + hidden, path="app.py")
+    assert {finding.code for finding in caught.value.findings} <= {"misplaced", "unclear-name"}
+    harmless = "def g():\n    import mvm as z\n    return z.Sandbox\nfrom mvm.errors import MvmError\n"
+    assert len(read_program(_HEAD + _SEEN + harmless, path="app.py").apps) == 1
+
+
+@pytest.mark.parametrize("line", ["# -*- coding: utf-7 -*-", "#!/bin/x\n# vim: set fileencoding=latin-1 :"])
+def test_a_file_in_another_encoding_is_refused(line: str) -> None:
+    """Python would read other text than is read here, where a comment may be a declaration."""
+    with pytest.raises(PolicyRefused, match="UTF-8"):
+        read_program(f"{line}\n{_HEAD}{_SEEN}", path="app.py")
+    read_program(f"# -*- coding: utf-8 -*-\n{_HEAD}{_SEEN}", path="app.py")
+
+
+_BOMB = 'a = ("x",)\n' + "".join(
+    f"{name} = ({f'{before}, ' * 10})\n" for before, name in zip("abcdefghijk", "bcdefghijkl", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "mounts=l", "name=l", "env={'A': l}", "ttl=[]", "name=0x" + "f" * 6000,
+        "name=f'{0x" + "f" * 6000 + "}'",
+        "resources=mvm.resources(1" + "0" * 400 + ")", "resources=mvm.resources(1e999)",
+        r"env={'A': '\ud800'}", r"env={'\ud800': 'A'}", r"entrypoint=['\ud800']",
+        "image=mvm.directory(l)", "profile=mvm.browser_profile(workspace=l)",
+    ],
+    ids=count(),
+)  # fmt: skip
+def test_no_value_is_too_much_to_be_refused(words: str) -> None:
+    """Tuples that stand for ten thousand million words, numbers, half characters: findings as any other."""
+    with pytest.raises(PolicyRefused):
+        read_program(f"{_HEAD}{_BOMB}@mvm.app(network={_NONE}, {words})\ndef f(): pass\n", path="app.py")
+    with pytest.raises(PolicyRefused):
+        read_program(f"{_HEAD}@mvm.app(network=mvm.network(mode=[]))\ndef f(): pass\n", path="app.py")

@@ -37,11 +37,13 @@ class Bindings(NamedTuple):
         words: by name: the word of mvm that it stands for, or an empty text for the package itself.
         constants: by name.
         unsafe: by name: why it can't be relied on.
+        elsewhere: as `words`, of imports that are not read: they may be run, or not.
     """
 
     words: dict[str, str]
     constants: dict[str, Constant]
     unsafe: dict[str, str]
+    elsewhere: dict[str, str]
 
 
 def bindings_of(module: ast.Module) -> Bindings:
@@ -71,7 +73,20 @@ def bindings_of(module: ast.Module) -> Bindings:
                 constants[name] = Constant(value, statement.lineno)
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
                 constants[name] = Constant(value, statement.lineno)
-    return Bindings(words, constants, unsafe)
+    return Bindings(words, constants, unsafe, _elsewhere(module))
+
+
+def _elsewhere(module: ast.Module) -> dict[str, str]:
+    """Find what mvm and its words are called by imports below the margin, and of modules inside of mvm."""
+    found: dict[str, str] = {}
+    for node in ast.walk(module):
+        match node:
+            case ast.Import(names=names):
+                ours = [alias for alias in names if alias.name.partition(".")[0] == PACKAGE]
+                found |= {alias.asname or PACKAGE: "" for alias in ours}
+            case ast.ImportFrom(module=str(source), names=names) if source.partition(".")[0] == PACKAGE:
+                found |= {alias.asname or alias.name: alias.name for alias in names}
+    return found
 
 
 class _Anything(dict[str, str]):

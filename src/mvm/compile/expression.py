@@ -1,7 +1,8 @@
 """The value of an expression in a declaration, found without running anything but mvm's own words.
 
 Owns the subset (the head of the package) and the place of every refusal: `FILE:LINE:COLUMN`. Must never call
-anything that is no word of `mvm.declare`, nor build text longer than a policy needs.
+anything that is no word of `mvm.declare`, nor build more than a policy needs: a list of lists that
+are one and the same counts at its full size.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from mvm.compile.bindings import Bindings
 
 _LONGEST_TEXT = 1 << 16
+_LARGEST_NUMBER = 2**53  # RFC 8259 section 6: beyond it JSON's readers differ
+_MOST = 1 << 20
+_TEXT_A_VALUE = 16
 
 WORDS: dict[str, Callable[..., object]] = {
     word.__name__: word
@@ -49,6 +53,8 @@ class Reader:
         self._path, self._bindings = path, bindings
         self._known: dict[str, object] = {}
         self._read: dict[str, list[ast.Name]] = {}
+        self._built = 0
+        self._sizes: dict[str, int] = {}
 
     def source(self, node: ast.AST) -> str:
         """Say where something stands: `FILE:LINE:COLUMN`, both from 1."""
@@ -74,6 +80,26 @@ class Reader:
             message = f"{name!r} may not mean mvm's word here: {self._bindings.unsafe[name]}"
             raise self.refused(node, "unclear-name", message, "give it a name of its own")
         return word
+
+    def word_elsewhere(self, node: ast.expr) -> str | None:
+        """Name the word that an expression means by an import that is not read, or None."""
+        elsewhere = self._bindings.elsewhere
+        match node:
+            case ast.Attribute(attr=word) if word in DECLARING and self._leads_inside(node.value):
+                return word
+            case ast.Name(id=name):
+                return elsewhere.get(name)
+        return None
+
+    def _leads_inside(self, node: ast.expr) -> bool:
+        """Tell whether an expression is a module inside of mvm: `mvm.declare.registry`."""
+        while isinstance(node, ast.Attribute):
+            node = node.value
+        return isinstance(node, ast.Name) and node.id in self._bindings.elsewhere
+
+    def passes_on(self, node: ast.Name) -> bool:
+        """Tell whether the package itself stands here, as a value that other code may have."""
+        return isinstance(node.ctx, ast.Load) and self._bindings.elsewhere.get(node.id) == ""
 
     def arguments(self, call: ast.Call) -> tuple[list[object], dict[str, object]]:
         """Find the values that a word is called with.
@@ -128,10 +154,12 @@ class Reader:
         Raises:
             PolicyRefused: it is not of the subset, or a word refuses what it is given.
         """
+        self._count(node, 1)
         match node:
             case ast.Constant(value=None | bool() | int() | float() | str() as constant):
-                return constant
+                return self._plain(node, constant)
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+                self._plain(node, number)
                 return -number
             case ast.List(elts=items):
                 return [self.value(item) for item in items]
@@ -148,6 +176,22 @@ class Reader:
         message = f"`{_shown(node)}` can't be read without running it"
         hint = "write a literal, a constant of this module, a list, a dictionary, or an f-string of these"
         raise self.refused(node, "not-literal", message, hint)
+
+    def _plain(self, node: ast.expr, constant: float | str | None) -> float | str | None:
+        """Take a literal, if it is one that every reader of the canonical JSON reads alike."""
+        hint = "no policy needs it"
+        if isinstance(constant, str):
+            self._count(node, len(constant) // _TEXT_A_VALUE)
+            if any("\ud800" <= character <= "\udfff" for character in constant):
+                raise self.refused(node, "not-literal", "half of a surrogate pair is no text", hint)
+        elif constant is not None and not -_LARGEST_NUMBER <= constant <= _LARGEST_NUMBER:
+            raise self.refused(node, "not-literal", "the number is too large", hint)
+        return constant
+
+    def _count(self, node: ast.expr, built: int) -> None:
+        self._built += built
+        if self._built > _MOST:
+            raise self.refused(node, "too-long", "the values are too many", "no policy needs so many")
 
     def _dictionary(self, keys: list[ast.expr], values: list[ast.expr]) -> dict[str, object]:
         made: dict[str, object] = {}
@@ -190,8 +234,12 @@ class Reader:
         if constant.line >= node.lineno:
             message = f"{name!r} is bound below, in line {constant.line}"
             raise self.refused(node, "unbound-name", message, "move it above")
-        if name not in self._known:
+        if name in self._known:
+            self._count(node, self._sizes[name])
+        else:
+            before = self._built
             self._known[name] = self.value(constant.value)
+            self._sizes[name] = self._built - before
         return self._known[name]
 
     def _of_word(self, call: ast.Call, function: ast.expr) -> object:

@@ -7,6 +7,7 @@ Owns where a declaration may stand: at the module's level, as a decorator of a f
 from __future__ import annotations
 
 import ast
+import re
 from typing import TYPE_CHECKING
 
 from mvm.compile.bindings import bindings_of
@@ -17,6 +18,8 @@ from mvm.errors import Finding, PolicyRefused
 if TYPE_CHECKING:
     from mvm.declare.program import Program
 
+_ENCODING = re.compile(r"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")  # PEP 263
+_UTF8 = ("utf-8", "utf8", "utf-8-sig", "ascii", "us-ascii")
 _EXAMPLE = 'write @mvm.app(name="agent", network=mvm.network(mode="none")) above a function'
 
 
@@ -30,6 +33,7 @@ def read_program(text: str, *, path: str) -> Program:
     Raises:
         PolicyRefused: with every finding; it declares nothing, is no Python, or a declaration is refused.
     """
+    _require_utf8(text, path)
     try:
         module = ast.parse(text, path)
     except SyntaxError as error:
@@ -41,6 +45,14 @@ def read_program(text: str, *, path: str) -> Program:
         return _Module(module, path).program()
     except RecursionError:
         raise _no_python("nested too deeply", path) from None
+
+
+def _require_utf8(text: str, path: str) -> None:
+    """Refuse a file that asks Python to read it in another encoding: importing would give another program."""
+    for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n", 2)[:2]:
+        named = _ENCODING.match(line)
+        if named is not None and named[1].lower().replace("_", "-") not in _UTF8:
+            raise _no_python(f"it says that it is {named[1]}, and is read as UTF-8", path)
 
 
 def _no_python(why: str, source: str) -> PolicyRefused:
@@ -118,11 +130,17 @@ class _Module:
 
     def _find_misplaced(self) -> None:
         """Find declarations that importing might make, or might not."""
+        led = {id(node.value) for node in ast.walk(self._module) if isinstance(node, ast.Attribute)}
         for node in ast.walk(self._module):
             if not isinstance(node, ast.Name | ast.Attribute) or id(node) in self._placed:
                 continue
+            if isinstance(node, ast.Name) and id(node) not in led and self._reader.passes_on(node):
+                message = f"`{node.id}` is handed on here, and what declares by it can't be told"
+                hint = "write `import mvm` at the left margin, and its words as mvm.app(...)"
+                self._findings += self._reader.refused(node, "unclear-name", message, hint).findings
+                continue
             try:
-                word = self._reader.word(node)
+                word = self._reader.word(node) or self._reader.word_elsewhere(node)
             except PolicyRefused:
                 continue  # whoever uses the name is told
             if word in DECLARING:

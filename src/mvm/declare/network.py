@@ -77,7 +77,7 @@ def network(
         PolicyRefused: the mode is none of both, or it is `none` and something is opened.
     """
     _refuse_others(egress, dns)
-    if mode not in {"none", "bridge"}:
+    if mode not in ("none", "bridge"):
         raise refused(
             "unknown-mode", ".network.mode", f"{mode!r} is no mode", 'write "none" or "bridge"', _SOURCE
         )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mvm.declare.network import document_of
 from mvm.declare.profile import about_profile
-from mvm.declare.taken import finding, refused, text_of, texts
+from mvm.declare.taken import finding, is_text, refused, text_of, texts
 from mvm.errors import PolicyRefused
 from mvm.policy.browser import DEFAULT_TTL, BrowserProfile
 from mvm.policy.document import document_to_json
@@ -38,6 +38,7 @@ SCHEMA = "mvm.program/1"
 
 _MIB = 1 << 20
 _MOST_MEMORY_MB = 1 << 24
+_MOST_CPUS = 1 << 16
 _LONGEST_NAME = 63  # RFC 1035 section 2.3.4: it is the sandbox's host name too
 _NAME_HINT = "write letters, digits and hyphens, as a host name has them"
 
@@ -207,7 +208,7 @@ def resources(cpu_cores: float | None = None, memory_mb: int | None = None) -> L
         PolicyRefused: one of these is no such number.
     """
     path, hint = ".resources", "write mvm.resources(cpu_cores=1, memory_mb=512)"
-    if cpu_cores is not None and not (_is_number(cpu_cores) and 0 < cpu_cores < float("inf")):
+    if cpu_cores is not None and not (_is_number(cpu_cores) and 0 < cpu_cores <= _MOST_CPUS):
         raise refused("bad-resources", path, f"{cpu_cores!r} is no number of processors", hint)
     if memory_mb is not None and not (type(memory_mb) is int and 0 < memory_mb <= _MOST_MEMORY_MB):
         raise refused("bad-resources", path, f"{memory_mb!r} is no number of mebibytes", hint)
@@ -349,7 +350,7 @@ def _env(stated: object) -> tuple[tuple[str, str | Secret], ...]:
         raise refused("wrong-type", ".env", message, 'write env={"NAME": "value"}')
     made: list[tuple[str, str | Secret]] = []
     for name, value in stated.items():
-        if not isinstance(name, str) or not name or "=" in name or "\0" in name:
+        if not isinstance(name, str) or not name or "=" in name or not is_text(name):
             raise refused("bad-variable", ".env", f"{name!r} names no variable", 'write {"NAME": "value"}')
         if isinstance(value, Secret) or value == "":
             made.append((name, value))

@@ -14,9 +14,14 @@ def text_of(value: object, path: str) -> str:
     Raises:
         PolicyRefused: it is none.
     """
-    if not isinstance(value, str) or not value or "\0" in value:
+    if not isinstance(value, str) or not value or not is_text(value):
         raise refused("wrong-type", path, f"{value!r} is no text", 'write it as "text"')
     return value
+
+
+def is_text(value: str) -> bool:
+    """Tell text from what no file, program or canonical JSON carries: NUL, and halves of surrogate pairs."""
+    return not any(character == "\0" or "\ud800" <= character <= "\udfff" for character in value)
 
 
 def texts(values: object, path: str) -> tuple[str, ...]:
