@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.kernel
 
+_MARK = "a-key-of-the-caller-7f3a"
+"""In no file of this machine but those that a test writes: a checkout may lie in /tmp, where it is seen."""
+
 _PYTHON = "/usr/bin/python3"
 _MEBIBYTE = 1 << 20
 _STREAMS = (0, 1, 2)
@@ -206,11 +209,13 @@ def test_the_home_is_empty_and_what_is_written_stays_inside(
     """Keys of the caller's are not there; home, /tmp and /dev/shm can be written, and it shows nowhere."""
     home = tmp_path / "home"
     (home / ".ssh").mkdir(parents=True)
-    (home / ".ssh" / "id_ed25519").write_text("secret")
-    (home / ".netrc").write_text("secret")
+    (home / ".ssh" / "id_ed25519").write_text(_MARK)
+    (home / ".netrc").write_text(_MARK)
     tmp_path.chmod(0o755)
     script = "ls -A ~; for d in ~ /tmp /dev/shm; do echo x > $d/mvm-was-here && echo wrote; done; "
-    script += f"ls -d {mvmctl.state} {mvmctl.runtime} 2>/dev/null; grep -rs secret ~ /tmp /dev/shm; echo done"
+    script += (
+        f"ls -d {mvmctl.state} {mvmctl.runtime} 2>/dev/null; grep -rs {_MARK} ~ /tmp /dev/shm; echo done"
+    )
     for where in (tmp_path, home):
         said = mvmctl("run", "--", "sh", "-c", script, env={"HOME": str(home)}, cwd=where).expect(0)
         assert said.stdout.split() == ["wrote", "wrote", "wrote", "done"]
