@@ -64,6 +64,7 @@ def test_what_does_not_begin_leaves_no_gap_in_the_records(mvmctl: Mvmctl, up: Ca
         port = taken.getsockname()[1]
         mvmctl("up", "-d", "--name", "server", "-p", f"{port}:80").expect(64)
         mvmctl("run", "--name", "other", "-p", f"{port}:80", "--", "true").expect(64)
+    mvmctl("run", "--", "true", env={"MVM_RUNTIME_DIR": "/dev/null"}).expect(74)
     mvmctl("down", "agent").expect(0)
     rows = [line.split()[:3] for line in mvmctl("ls", "-a").expect(0).stdout.splitlines()]
     assert sorted(rows) == [
@@ -219,6 +220,16 @@ def test_exec_on_a_terminal_has_one_inside(mvmctl: Mvmctl, up: Callable[..., str
         terminal.until("20 50")
         assert terminal.finish() == 4
         assert terminal.modes == terminal.before
+
+
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_what_is_typed_ahead_is_not_lost(verb: str, mvmctl: Mvmctl, up: Callable[..., str]) -> None:
+    """A line typed before the command stands is what it reads first."""
+    words = ("run", "--") if verb == "run" else ("exec", "-it", up(), "--")
+    with OnTerminal(mvmctl, *words, "sh", "-c", "read word; echo got $word") as terminal:
+        terminal.type(b"early\r")
+        terminal.until("got early")
+        assert terminal.finish() == 0
 
 
 def test_exec_wants_a_terminal_for_t(mvmctl: Mvmctl, up: Callable[..., str]) -> None:

@@ -24,8 +24,10 @@ def main() -> None:
     gc.set_threshold(_ALLOCATIONS_BETWEEN_COLLECTIONS)
     if None in {sys.stdin, sys.stdout, sys.stderr}:
         _open_streams()
-    from mvm.cli.conduct import conduct
-
+    try:
+        from mvm.cli.conduct import conduct
+    except KeyboardInterrupt:
+        os._exit(130)  # as `conduct` has it, which is not there yet
     os._exit(conduct(sys.argv[1:]))
 
 

@@ -297,6 +297,7 @@ class Sandbox:
             for descriptor in self._machine.descriptors:
                 self.supervisor.loop.unwatch(descriptor)
             self._machine.close()
+        if self._place is not None:
             registry.clear(self.plan.name, self._environ)
         if self._gateway is not None:
             self._gateway.close()

@@ -50,7 +50,7 @@ class Terminal:
         self._loop, self._controlling, self._outer = loop, controlling, outer
         self._before = termios.tcgetattr(outer)
         self._typed: deque[bytes] = deque()
-        tty.setraw(outer)
+        tty.setraw(outer, termios.TCSADRAIN)  # what was typed ahead stays
         os.set_blocking(controlling, False)
         loop.watch(controlling, READ, self._on_controlling)
         loop.watch(outer, READ, self._on_outer)
