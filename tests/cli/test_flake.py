@@ -56,6 +56,29 @@ def test_a_flake_that_is_a_root_tree(flake: Path, mvmctl: Mvmctl) -> None:
     mvmctl("run", "--flake", "path:.#root", "--", "python3", "-c", "1", cwd=flake).expect(127)
 
 
+@pytest.mark.parametrize("accepts", ["no", "yes"])
+def test_a_flakes_own_settings_are_never_accepted(
+    flake: Path, mvmctl: Mvmctl, tmp_path: Path, accepts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that a flake would have nix run here is not run, whatever a reference says."""
+    hook, ran = tmp_path / "hook", tmp_path / "ran"
+    hook.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    hook.chmod(0o755)
+    text = (
+        (flake / "flake.nix").read_text().replace("greeter-1", f"greeter-{os.urandom(4).hex()}")
+    )  # not built yet
+    (flake / "flake.nix").write_text(text.replace("{", f'{{ nixConfig.post-build-hook = "{hook}";', 1))
+    app = 'import mvm\n@mvm.app(network=mvm.network(mode="none"), image=mvm.nix_flake({}))\ndef f(): pass\n'
+    (flake / "app.py").write_text(app.format('"--accept-flake-config"'))
+    refused = mvmctl("run", "--app", "app.py", "--", "greet", cwd=flake).expect(65)
+    assert "is an option of nix and no flake" in refused.stderr
+    mvmctl("run", "--flake", "--impure", "--", "greet", cwd=flake).expect(65)
+    monkeypatch.setenv("NIX_CONFIG", f"accept-flake-config = {'true' if accepts == 'yes' else 'false'}")
+    (flake / "app.py").write_text(app.format('"."'))
+    mvmctl("run", "--app", "app.py", "--", "greet", cwd=flake).expect(0)
+    assert not ran.exists()
+
+
 def test_a_dry_run_builds_nothing(flake: Path, mvmctl: Mvmctl) -> None:
     """`--dry-run` of a flake shows the plan, and nix is not asked."""
     plan = mvmctl(

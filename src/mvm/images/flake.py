@@ -55,8 +55,12 @@ def build(ref: str, *, cwd: str, environ: Mapping[str, str], store: Store) -> Bu
 
     Raises:
         BackendUnavailable: there is no nix.
-        PolicyRefused: it can't be built.
+        PolicyRefused: it is no reference, or can't be built.
     """
+    if ref.startswith("-"):
+        message = f"{ref!r} is an option of nix and no flake"
+        hint = "name a flake, such as . or path:./dir"
+        raise PolicyRefused([Finding(code="flake-malformed", path="--flake", message=message, hint=hint)])
     nix = _Nix(cwd, environ, store)
     root = store.directory_for("roots")
     built = nix.ask("build", "--json", "--out-link", f"{root}/{_name(ref, cwd)}", ref)[0]
@@ -79,7 +83,7 @@ class _Nix:
             command = "apt-get install nix-bin" if debian else "sh <(curl -L https://nixos.org/nix/install)"
             raise BackendUnavailable("a flake is built by nix, which is not installed", hint=command)
         self._prefix = ""
-        self._options = [*_FEATURES]
+        self._options = [*_FEATURES, "--no-accept-flake-config"]
         if os.geteuid() == 0:
             self._options += _without_build_users()
         elif not (os.access(NIX_STORE, os.W_OK) or os.path.exists(_DAEMON)):
