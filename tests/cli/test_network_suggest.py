@@ -144,7 +144,9 @@ def test_a_run_that_asked_for_nothing_needs_nothing(mvmctl: Mvmctl) -> None:
     """No traffic: a closed policy in every format; the portal's page is no traffic."""
     work = script("http://policy.mvm.internal/")
     mvmctl("run", "--name", "first", "--network-allow", "api.example.test:443", *work).expect(0)
-    assert suggested(mvmctl, "first").stdout == "--network-preset none --dns none\n"
+    nothing = suggested(mvmctl, "first")
+    assert nothing.stdout == "--network-preset none --dns none\n"
+    assert "reached no host and was denied none" in nothing.stderr
     assert suggested(mvmctl, "first", "--format", "toml").stdout == '[network]\nmode = "none"\ndns = "none"\n'
     python = suggested(mvmctl, "first", "--format", "python").stdout
     assert python == 'mvm.network(\n    mode="none",\n    dns=mvm.dns_none(),\n)\n'

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
+from mvm.cli.doctor import is_of_use
 from mvm.cli.verbs import Family, Verb, program
+from mvm.kernel.probe import Fact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -59,6 +61,22 @@ def test_help_lists_every_verb_of_the_table(type_in: Callable[..., Said]) -> Non
     said = type_in("--help").expect(0)
     for name in ("run", "up", "exec", "ls", "logs", "down", "network", "audit", "doctor", "completion"):
         assert f"\n  {name} " in said.output
+
+
+@pytest.mark.parametrize(
+    ("serves", "wanted"),
+    [
+        ("backend namespace", True),
+        ("--memory, --cpus, --pids", True),
+        ("backend oci", False),
+        ("backends qemu, firecracker", False),
+        ("backends namespace, qemu", True),
+    ],
+)
+def test_nothing_is_advised_for_a_backend_that_is_not_there(serves: str, wanted: bool) -> None:
+    """Doctor gives no command that would change the machine for what this version can't use."""
+    fact = Fact("a", ok=False, detail="", fix="sudo change", serves=serves)
+    assert is_of_use(fact, {"oci", "qemu", "firecracker"}) is wanted
 
 
 @pytest.mark.parametrize("path", list(all_verbs()), ids=" ".join)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mvm.kernel.probe import Fact
 
 _NEEDED = "backend namespace"
+_BACKENDS = ("namespace", "oci", "qemu", "firecracker")
 
 
 @click.command("doctor", context_settings=HELP, epilog=examples("mvmctl doctor", "mvmctl doctor --json"))
@@ -28,7 +29,7 @@ def command(*, as_json: bool) -> int:
     from mvm.kernel.probe import probe
 
     facts = tuple(probe())
-    backends = [_backend(name, facts) for name in ("namespace", "oci", "qemu", "firecracker")]
+    backends = [_backend(name, facts) for name in _BACKENDS]
     works = bool(backends[0]["usable"])
     if as_json:
         shown = [fact._asdict() for fact in facts]
@@ -59,12 +60,21 @@ def _backend(name: str, facts: Sequence[Fact]) -> dict[str, object]:
     }
 
 
+def is_of_use(fact: Fact, planned: set[str]) -> bool:
+    """Tell whether a fact serves more than backends that this version does not have."""
+    served = fact.serves.replace(",", " ").replace(";", " ").split()
+    return served[0] not in {"backend", "backends"} or not planned.issuperset(
+        name for name in _BACKENDS if name in served
+    )
+
+
 def _print(facts: Sequence[Fact], backends: Sequence[dict[str, object]]) -> None:
     print_table(
         ("FACT", "", "WHAT WAS FOUND", "SERVES"),
         [(fact.name, "yes" if fact.ok else "no", fact.detail, fact.serves) for fact in facts],
     )
-    fixes = [(fact.name, fact.fix) for fact in facts if fact.fix and not fact.ok]
+    planned = {str(backend["name"]) for backend in backends if backend["isolation"] is None}
+    fixes = [(fact.name, fact.fix) for fact in facts if fact.fix and not fact.ok and is_of_use(fact, planned)]
     if fixes:
         out()
         print_table(("MISSING", "WHAT GIVES IT"), fixes)

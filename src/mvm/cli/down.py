@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     "grace",
     type=click.FloatRange(0, 86_400),
     default=10.0,
-    show_default="10",
+    show_default=False,
     metavar="SECONDS",
-    help="How long its first command may take to end after SIGTERM.",
+    help="How long its first command may take to end after SIGTERM; 10 if left out.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the results of the sandboxes as JSON.")
 @click.argument("which", nargs=-1, metavar="[NAME...]", shell_complete=names.running)

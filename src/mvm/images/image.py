@@ -120,7 +120,10 @@ class Opener:
             return Image.host()
         if kind not in _KINDS or not colon or not rest:
             msg = f"{words!r} is no image"
-            raise UsageError(msg, hint="write host, dir:PATH, tar:PATH or oci:PATH[:TAG]")
+            raise UsageError(
+                msg,
+                hint="write host, dir:PATH, tar:PATH or oci:PATH[:TAG], such as the file of `docker save`",
+            )
         if kind == "dir":
             return self._tree(self._absolute(rest), words)
         return self._archive(rest, words) if kind == "tar" else self._oci(rest, words)

@@ -60,6 +60,9 @@ def command(which: str | None, *, shape: str, as_json: bool) -> None:
         print_json(_to_json(run, suggestion.policy, warnings))
     else:
         _print(suggestion.policy, shape)
+    if not suggestion.policy.grants and not warnings:
+        err(f"mvmctl: run {run.id} reached no host and was denied none")
+        err("  hint: if the network failed it, run it again: what could not be reached is not in the record")
     for finding in warnings:
         err(f"mvmctl: warning: {printable(finding.message)}")
         err(f"  hint: {printable(finding.hint)}")
