@@ -241,6 +241,8 @@ def main(words: list[str]) -> int:
         print(USAGE, end="")
         return 0
     if not words or words[0] not in COMMANDS:
+        if words:
+            print(f"there is no command {words[0]!r}", file=sys.stderr)
         print(USAGE, end="", file=sys.stderr)
         return 64
     return COMMANDS[words[0]](words[1:])
