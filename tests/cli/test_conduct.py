@@ -81,6 +81,17 @@ def test_a_refused_policy_tells_every_finding(failing: Callable[[BaseException],
     )
 
 
+def test_what_is_refused_does_not_speak_to_the_terminal(failing: Callable[[BaseException], Said]) -> None:
+    """What a hostile file has in a name is spelled out: no control character, and no line of its own."""
+    name = "\x1b[2Ja\nmvmctl: all is well\x07"
+    found = errors.Finding(code="no", path=f".{name}", message=name, hint=name, source=f"{name}:1")
+    for error in (errors.PolicyRefused([found]), errors.UsageError(name, hint=name)):
+        said = failing(error).errors
+        assert len(said.splitlines()) == 2
+        assert said.replace("\n", "").isprintable()
+        assert "\\x1b[2Ja\\nmvmctl: all is well\\x07" in said
+
+
 def test_a_bug_is_told_as_one_without_its_text(
     failing: Callable[[BaseException], Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:

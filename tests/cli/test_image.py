@@ -216,6 +216,11 @@ def test_an_overlay_serves_one_sandbox_and_one_image(tree: str, mvmctl: Mvmctl, 
         "another image"
         in mvmctl("run", "--image", other, "--overlay", "mine", "--", "true").expect(64).stderr
     )
+    mvmctl("run", "--image", "dir:tree", "--overlay", "near", "--", "true", cwd=tmp_path).expect(0)
+    make_root(tmp_path / "elsewhere" / "tree")
+    words = ("run", "--image", "dir:tree", "--overlay", "near", "--", "true")
+    mvmctl(*words, cwd=tmp_path / "elsewhere").expect(64)
+    mvmctl(*words, cwd=tmp_path).expect(0)
     mvmctl("run", "--overlay", "mine", "--", "true").expect(64)
     mvmctl("run", "--image", tree, "--overlay", "../x", "--", "true").expect(64)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mvm.cli.printing import err
+from mvm.cli.printing import err, printable
 from mvm.cli.verbs import program
 from mvm.errors import MvmError, PolicyRefused, describe_bug, used_up
 
@@ -123,16 +123,17 @@ def describe_findings(findings: Sequence[Finding]) -> list[str]:
         where = finding.path
         if finding.source and finding.source != finding.path:
             where = f"{finding.source}: {finding.path}"
-        lines.append(f"mvmctl: {finding.severity}: {where}: {finding.message} [{finding.code}]")
+        said = f"{where}: {finding.message} [{finding.code}]"
+        lines.append(f"mvmctl: {finding.severity}: {printable(said)}")
         if finding.hint:
-            lines.append(f"  hint: {finding.hint}")
+            lines.append(f"  hint: {printable(finding.hint)}")
     return lines
 
 
 def _say(message: str, hint: str) -> None:
-    err(f"mvmctl: {message}")
+    err(f"mvmctl: {printable(message)}")
     if hint:
-        err(f"  hint: {hint}")
+        err(f"  hint: {printable(hint)}")
 
 
 def _read_no_more() -> None:

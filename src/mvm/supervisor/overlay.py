@@ -2,7 +2,7 @@
 
     STATE/overlays/NAME/    0700
       lock                  held while a sandbox uses it
-      image                 the digest of the image that it belongs to, or the words of a tree without one
+      image                 the digest of the image that it belongs to, or the real path of a tree without one
       upper/ work/          of overlayfs; belong to the workload
 
 Owns their place and who uses one. What is in one was written by untrusted code, and is never read here. An
@@ -43,7 +43,7 @@ def take_overlay(state: str, name: str, image: str, identity: Identity) -> int:
     Args:
         state: the state directory.
         name: the overlay's.
-        image: the digest of the image, or the words of a tree without one.
+        image: the digest of the image, or the real path of a tree without one.
         identity: who the workload is.
 
     Returns:

@@ -153,7 +153,7 @@ class Sandbox:
         if request.overlay is not None:
             from mvm.supervisor.overlay import take_overlay
 
-            image = plan.digest or plan.image
+            image = plan.digest or f"dir:{plan.view.root.source if plan.view.root else ''}"
             self._overlay = take_overlay(self._state, request.overlay, image, plan.identity)
 
     def _clear_name(self) -> bool:
