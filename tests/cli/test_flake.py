@@ -56,6 +56,19 @@ def test_a_flake_that_is_a_root_tree(flake: Path, mvmctl: Mvmctl) -> None:
     mvmctl("run", "--flake", "path:.#root", "--", "python3", "-c", "1", cwd=flake).expect(127)
 
 
+@pytest.mark.parametrize("reference", [".", "path:.", "../flake", "./#default"])
+def test_a_declarations_flake_lies_beside_it(flake: Path, mvmctl: Mvmctl, reference: str) -> None:
+    """`nix_flake` reads a path from where the declaration stands, wherever it is run."""
+    program = (
+        'import mvm\nNONE = mvm.network(mode="none")\n'
+        f'@mvm.app(network=NONE, image=mvm.nix_flake("{reference}"), entrypoint=["greet"])\n'
+        "def agent(): pass\n"
+    )
+    (flake / "app.py").write_text(program)
+    said = mvmctl("run", "--app", "flake/app.py", cwd=flake.parent).expect(0)
+    assert "hello from the flake" in said.stdout
+
+
 @pytest.mark.parametrize("accepts", ["no", "yes"])
 def test_a_flakes_own_settings_are_never_accepted(
     flake: Path, mvmctl: Mvmctl, tmp_path: Path, accepts: str, monkeypatch: pytest.MonkeyPatch

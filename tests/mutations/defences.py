@@ -302,6 +302,10 @@ _CONFINEMENT: dict[str, Defence] = {
         (Edit(_FILTER, '"socket": _socket(),', '"socket": _ALLOW,'),),
         (f"{_SOCKETS}test_no_other_protocol_opens",),
     ),
+    "seccomp: set-user-ID": Defence(
+        (Edit(_FILTER, "_SET_ID = 0o6000", "_SET_ID = 0"),),
+        ("tests/escape/test_set_id.py::test_no_file_in_a_volume_is_made_to_run_as_its_owner[chmod-2048]",),
+    ),
     "seccomp: io_uring": Defence(
         (
             Edit("kernel/syscall_table.py", " io_uring_setup:425:425", ""),

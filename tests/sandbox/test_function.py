@@ -67,6 +67,21 @@ def lies():
             pass
     return "the truth"
 
+@mvm.func(network=NONE)
+def floods():
+    sys.__stdout__.flush()
+    while True:
+        os.write(number_of_stdout(), bytes(1 << 20))
+
+def number_of_stdout():
+    return next(n for n in range(3, 64) if is_pipe(n))
+
+def is_pipe(number):
+    try:
+        return os.readlink(f"/proc/self/fd/{{number}}").startswith("pipe:")
+    except OSError:
+        return False
+
 @mvm.func(network=NONE, ttl="1s")
 def sleeps():
     time.sleep(60)
@@ -167,6 +182,13 @@ def test_an_answer_that_is_none_is_not_believed(declaring: ModuleType) -> None:
     """A function that writes into its own answer is not understood, and nothing is made of it."""
     with pytest.raises(mvm.CommandFailed):
         declaring.lies()
+
+
+def test_an_answer_without_end_is_not_read(declaring: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read of a stranger's answer has a bound; the call says so and its sandbox has ended."""
+    monkeypatch.setattr("mvm.sandbox.function._MOST_BYTES", 4 << 20)
+    with pytest.raises(mvm.CommandFailed, match="wrote more than 4194304 bytes"):
+        declaring.floods()
 
 
 def test_its_life_time_ends_it(declaring: ModuleType) -> None:

@@ -112,7 +112,7 @@ def test_a_sandbox_has_a_time_of_its_own(box: Start) -> None:
     with sandbox.popen(["sleep", "60"]) as process:
         assert process.poll() is None
         assert process.wait(10) == 128 + signal.SIGKILL
-    with pytest.raises(mvm.SandboxTimeout, match="its 0.5 s are over"):
+    with pytest.raises(mvm.SandboxTimeout, match=r"its 0\.5 s are over"):
         sandbox.run(["true"])
 
 

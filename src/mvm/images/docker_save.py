@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from mvm.images.blobs import text_of
 from mvm.images.config import config_from_oci, parse_object
-from mvm.images.layers import Layer, OciImage
 from mvm.images.described import check_platform, diff_ids, no_such_image
+from mvm.images.layers import Layer, OciImage
 from mvm.images.refused import damaged
 
 if TYPE_CHECKING:

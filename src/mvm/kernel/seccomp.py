@@ -22,6 +22,10 @@ What the program does, in this order:
     personality  those that change only what uname(2) says, and asking
     ioctl        not TIOCSTI and TIOCLINUX (typing into the caller's terminal), not TIOCSETD (it loads
                  line disciplines into the kernel)
+    open, openat, creat, mknod, mknodat, chmod, fchmod, fchmodat, fchmodat2
+                 no set-user-ID or set-group-ID bit: what a workload makes in a volume is its owner's outside,
+                 and could then be run as that owner by anybody who reaches it. openat2 has its mode behind a
+                 pointer, and is answered ENOSYS
   Of an argument that the kernel takes as an int only the low half is looked at, as the kernel does: otherwise
   a bit in the high half would pass by.
 
@@ -60,6 +64,8 @@ _NETLINK_ROUTE = 0
 # All of CLONE_NEW*. CLONE_NEWTIME is a part of the signal in the flags of clone.
 _NEW_IN_CLONE, _NEW_IN_UNSHARE = 0x7E020000, 0x7E020080
 _TIOCSTI, _TIOCLINUX, _TIOCSETD = 0x5412, 0x541C, 0x5423
+_CREATES = 0x40 | 0x400000  # O_CREAT, __O_TMPFILE
+_SET_ID = 0o6000
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # PER_LINUX, PER_LINUX32, UNAME26, both; "tell me"
 
 
@@ -122,6 +128,11 @@ def _socket() -> _If | int:
     )
 
 
+def _without_set_id(position: int) -> _If:
+    """Refuse a mode by which a file would run as its owner or its group."""
+    return _If(_argument(position), _HAS_ANY, _SET_ID, _FORBID, _ALLOW)
+
+
 _RULES: dict[str, _If | int] = {
     "socket": _socket(),
     "socketpair": _one_of(_argument(0), (_AF_UNIX,), _ERRNO | errno.EAFNOSUPPORT),
@@ -129,6 +140,15 @@ _RULES: dict[str, _If | int] = {
     "unshare": _If(_argument(0), _HAS_ANY, _NEW_IN_UNSHARE, _FORBID, _ALLOW),
     "personality": _one_of(_argument(0), _PERSONALITIES, _FORBID),
     "ioctl": _one_of(_argument(1), (_TIOCSTI, _TIOCLINUX, _TIOCSETD), _ALLOW, then=_FORBID),
+    "open": _If(_argument(1), _HAS_ANY, _CREATES, _without_set_id(2), _ALLOW),
+    "openat": _If(_argument(2), _HAS_ANY, _CREATES, _without_set_id(3), _ALLOW),
+    "creat": _without_set_id(1),
+    "mknod": _without_set_id(1),
+    "mknodat": _without_set_id(2),
+    "chmod": _without_set_id(1),
+    "fchmod": _without_set_id(1),
+    "fchmodat": _without_set_id(2),
+    "fchmodat2": _without_set_id(2),
 }
 
 

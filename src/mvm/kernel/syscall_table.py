@@ -38,8 +38,8 @@ GROUPS = (
         "Files and directories, as far as the view and Landlock let them be reached.",
         """
         read:0:63 write:1:64 pread64:17:67 pwrite64:18:68 readv:19:65 writev:20:66 preadv:295:69
-        pwritev:296:70 preadv2:327:286 pwritev2:328:287 open:2:- openat:257:56 openat2:437:437 creat:85:-
-        close:3:57 close_range:436:436 lseek:8:62 stat:4:- fstat:5:80 lstat:6:- newfstatat:262:79
+        pwritev:296:70 preadv2:327:286 pwritev2:328:287 close:3:57 close_range:436:436 lseek:8:62
+        stat:4:- fstat:5:80 lstat:6:- newfstatat:262:79
         statx:332:291 statfs:137:43 fstatfs:138:44 access:21:- faccessat:269:48 faccessat2:439:439
         getdents:78:- getdents64:217:61 getcwd:79:17 chdir:80:49 fchdir:81:50 dup:32:23 dup2:33:-
         dup3:292:24 fcntl:72:25 flock:73:32 fsync:74:82 fdatasync:75:83 sync:162:81 syncfs:306:267
@@ -47,8 +47,7 @@ GROUPS = (
         readahead:187:213 copy_file_range:326:285 sendfile:40:71 splice:275:76 tee:276:77 vmsplice:278:75
         pipe:22:- pipe2:293:59 rename:82:- renameat:264:38 renameat2:316:276 mkdir:83:- mkdirat:258:34
         rmdir:84:- link:86:- linkat:265:37 unlink:87:- unlinkat:263:35 symlink:88:- symlinkat:266:36
-        readlink:89:- readlinkat:267:78 mknod:133:- mknodat:259:33 chmod:90:- fchmod:91:52
-        fchmodat:268:53 fchmodat2:452:452 chown:92:- fchown:93:55 lchown:94:- fchownat:260:54
+        readlink:89:- readlinkat:267:78 chown:92:- fchown:93:55 lchown:94:- fchownat:260:54
         umask:95:166 utime:132:- utimes:235:- utimensat:280:88 futimesat:261:- setxattr:188:5
         lsetxattr:189:6 fsetxattr:190:7 setxattrat:463:463 getxattr:191:8 lgetxattr:192:9
         fgetxattr:193:10 getxattrat:464:464 listxattr:194:11 llistxattr:195:12 flistxattr:196:13
@@ -153,6 +152,8 @@ GROUPS = (
         "Allowed or refused by their arguments (`_RULES`).",
         """
         socket:41:198 socketpair:53:199 clone:56:220 unshare:272:97 personality:135:92 ioctl:16:29
+        open:2:- openat:257:56 creat:85:- mknod:133:- mknodat:259:33 chmod:90:- fchmod:91:52 fchmodat:268:53
+        fchmodat2:452:452
         """,
     ),
     Group(
@@ -195,6 +196,13 @@ GROUPS = (
         "So that libc falls back to clone, whose flags a filter can see: those of clone3 lie in memory.",
         """
         clone3:435:435
+        """,
+    ),
+    Group(
+        MISSING,
+        "So that programs fall back to openat, whose mode a filter can see.",
+        """
+        openat2:437:437
         """,
     ),
     Group(

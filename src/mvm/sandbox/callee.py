@@ -47,6 +47,9 @@ def main(what: str, file: str, module: str, name: str) -> int:
 
 def _local(file: str, module: str, name: str) -> Callable[..., object]:
     """Load the module and give its function, which from here on runs where it is called."""
+    import mvm.sandbox.function
+
+    mvm.sandbox.function.inside = True
     parts = module.split(".")
     root = os.path.dirname(file)
     for _ in parts[:-1]:

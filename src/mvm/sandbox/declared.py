@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from mvm.declare.program import Declared, Image
     from mvm.policy.browser import BrowserProfile
 
-INSIDE = "MVM_FUNCTION"
-"""A variable that is set where a declared function runs: in its sandbox."""
-
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _CALLEE = os.path.join(_PACKAGE, "sandbox", "callee.py")
 _MAIN = "__mvm_main__"  # not `__main__`: what stands below `if __name__ == "__main__"` is the caller's part
@@ -84,7 +81,7 @@ def _volume(text: str, directory: str) -> str:
 
 def _image(image: Image, directory: str) -> tuple[str, str | None]:
     if image.kind == "flake":
-        return "host", image.value
+        return "host", _flake(image.value, directory)
     if image.kind == "directory":
         return f"dir:{os.path.normpath(os.path.join(directory, image.value))}", None
     if image.value or image.packages:
@@ -92,6 +89,15 @@ def _image(image: Image, directory: str) -> tuple[str, str | None]:
         msg = f"an image with {wanted} is not part of this version"
         raise BackendUnavailable(msg, hint="write mvm.python_image() to have your own Python")
     return "host", None
+
+
+def _flake(reference: str, directory: str) -> str:
+    """Have a path in a flake reference (`.`, `./x#name`, `path:./x`) begin where the declaration stands."""
+    kind, colon, path = reference.rpartition("path:")
+    if kind or not (colon or path.startswith(".")):
+        return reference
+    place, mark, output = path.partition("#")
+    return f"{colon}{os.path.normpath(os.path.join(directory, place))}{mark}{output}"
 
 
 class Caller(NamedTuple):
@@ -130,7 +136,7 @@ class Caller(NamedTuple):
             module=_MAIN if module == "__main__" else module,
             name=name,
             volumes=tuple(f"{place}:{place}:ro" for place in (shown, *libraries)),
-            environ=(f"PYTHONPATH={os.pathsep.join(parents)}", f"{INSIDE}={name}"),
+            environ=(f"PYTHONPATH={os.pathsep.join(parents)}",),
         )
 
     def argv(self, what: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from mvm.errors import CommandFailed, FunctionRaised, SandboxTimeout
-from mvm.sandbox.declared import INSIDE, Caller, needs_of
+from mvm.sandbox.declared import Caller, needs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,7 +21,11 @@ if TYPE_CHECKING:
     from mvm.declare.program import Declared
     from mvm.supervisor.request import Request
 
+inside = False
+"""Whether this process is the one in a sandbox that a declared function runs in. Only `callee` says so."""
+
 _STDERR = 2
+_MOST_BYTES = 64 << 20  # of an answer: it is read whole, and a stranger writes it
 
 
 class Function:
@@ -55,12 +59,12 @@ class Function:
 
         Raises:
             FunctionRaised: it raised an exception, of which type, text and traceback are told.
-            CommandFailed: its process ended without an answer.
+            CommandFailed: its process ended without an answer, or its answer has more than 64 MiB.
             SandboxTimeout: its life time (`ttl`) ran out.
             TypeError: an argument is nothing that JSON carries.
             PolicyRefused, BackendUnavailable, AuditError, UsageError: as `Sandbox`.
         """
-        if INSIDE in os.environ:
+        if inside:
             return self.local(*args, **named)
         if inspect.iscoroutinefunction(self._function):
             import asyncio
@@ -80,7 +84,7 @@ class Function:
         with Sandbox.of(request, environ) as sandbox:
             with sandbox.popen(argv, stderr=_STDERR) as process:
                 try:
-                    answer, _ = process.communicate(question)
+                    answer, _ = process.communicate(question, most=_MOST_BYTES)
                 finally:
                     lives, lived = request.policy.ttl, time.monotonic() - began
             status = process.wait()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from mvm.errors import SandboxTimeout, UsageError
+from mvm.errors import CommandFailed, SandboxTimeout, UsageError
 
 if TYPE_CHECKING:
     import io
@@ -87,10 +87,18 @@ class Popen:
             self.returncode = status
         return self.returncode
 
-    def communicate(self, stdin: bytes = b"", *, timeout: float | None = None) -> tuple[bytes, bytes]:
+    def communicate(
+        self, stdin: bytes = b"", *, timeout: float | None = None, most: int | None = None
+    ) -> tuple[bytes, bytes]:
         """Feed it, read all that it writes, and wait for its end.
 
+        Args:
+            stdin: what it is fed.
+            timeout: seconds that it may take.
+            most: how many bytes it may write, to both together.
+
         Raises:
+            CommandFailed: it wrote more than `most`; it is killed.
             SandboxTimeout: the time ran out first; it runs on.
         """
         import selectors
@@ -98,7 +106,7 @@ class Popen:
 
         deadline = None if timeout is None else time.monotonic() + timeout
         said: dict[Any, list[bytes]] = {self.stdout: [], self.stderr: []}
-        left = memoryview(stdin)
+        left, room = memoryview(stdin), most
         with selectors.DefaultSelector() as selector:
             for stream in said:
                 selector.register(stream, selectors.EVENT_READ)
@@ -119,6 +127,10 @@ class Popen:
                         continue
                     data = os.read(key.fd, _READ_BYTES)
                     said[key.fileobj].append(data)
+                    if room is not None and (room := room - len(data)) < 0:
+                        self.kill()
+                        msg = f"the command wrote more than {most} bytes"
+                        raise CommandFailed(msg, returncode=self.wait())
                     if not data:
                         selector.unregister(key.fileobj)
         self.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
