@@ -1,4 +1,4 @@
-"""Files that would run as their owner, planted where they outlive the sandbox (44)."""
+"""Files that would run as their owner, planted where they outlive the sandbox."""
 
 from __future__ import annotations
 

@@ -205,9 +205,12 @@ class Mvmctl:
         return running
 
     def close(self) -> None:
-        """End whatever still runs."""
+        """End whatever still runs, detached sandboxes among it."""
         for running in self._running:
             running.close()
+        if any(self.runtime.iterdir()):
+            words = [*self.command, "down", "--all", "--time", "0"]
+            subprocess.run(words, env=self.environment(), capture_output=True, timeout=_LIMIT_S, check=False)
 
     def environment(self) -> dict[str, str]:
         """The variables it runs with."""
