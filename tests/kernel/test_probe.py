@@ -232,6 +232,17 @@ def test_programs_are_found_on_the_path(tmp_path: Path) -> None:
     assert (facts.runsc.ok, facts.runsc.detail) == (False, "runsc is not on PATH")
 
 
+@pytest.mark.parametrize(("left", "fix"), [(3, ""), (0, "maxkeys=400")])
+def test_how_many_keys_are_left_is_told(tmp_path: Path, left: int, fix: str) -> None:
+    """A sandbox takes one of the keys that the kernel lets a user have; what gives more is named."""
+    users = tmp_path / "key-users"
+    users.write_text(f"    9: 1 1/1 1/200 9/20000\n{os.geteuid():5}: 7 7/7 {200 - left}/200 900/20000\n")
+    told = _withheld(lambda: mounts.bind(str(users), "/proc/key-users")).keys
+    assert (told.ok, told.detail) == (left > 0, f"room for {left} of 200; a sandbox takes one")
+    assert told.fix.endswith(fix)
+    assert bool(told.fix) is bool(fix)
+
+
 @pytest.mark.root_only
 def test_mapped_ids_depend_on_the_file_system() -> None:
     """As root, a directory on a file system that can't map ids is told, and one that can is."""

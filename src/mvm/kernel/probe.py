@@ -59,6 +59,7 @@ class Facts(NamedTuple):
     seccomp: Fact
     landlock: Fact
     limits: Fact
+    keys: Fact
     idmapped_mounts: Fact
     tun: Fact
     kvm: Fact
@@ -85,6 +86,7 @@ def probe() -> Facts:
         seccomp=_seccomp(),
         landlock=_landlock(),
         limits=_limits(),
+        keys=_keys(),
         idmapped_mounts=_idmapped_mounts(),
         tun=_tun(possible=namespaces.ok),
         kvm=_kvm(),
@@ -272,6 +274,20 @@ def _what_gives_cgroups() -> str:
     if os.path.exists(f"/run/user/{os.geteuid()}/systemd") and os.path.exists("/sys/fs/cgroup/cgroup.procs"):
         return 'systemd-run --user --scope -p "Delegate=cpu memory pids" mvmctl …'
     return "run mvmctl as root" if os.geteuid() != 0 else ""
+
+
+def _keys() -> Fact:
+    """Say how many keyrings this user has room for (keyrings(7)): each sandbox has one of its own."""
+    serves = "sandboxes at once"
+    for line in _read("/proc/key-users").splitlines():
+        uid, _, counts = line.partition(":")
+        if int(uid) == os.geteuid():
+            used, _, most = counts.split()[2].partition("/")
+            name = "root_maxkeys" if os.geteuid() == 0 else "maxkeys"
+            left = int(most) - int(used)
+            fix = "" if left else f"mvmctl down, or sudo sysctl -w kernel.keys.{name}={2 * int(most)}"
+            return Fact("keys", left > 0, f"room for {left} of {most}; a sandbox takes one", fix, serves)
+    return Fact("keys", True, "no key of yours is counted yet", "", serves)
 
 
 def _idmapped_mounts() -> Fact:
