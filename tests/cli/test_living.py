@@ -91,10 +91,9 @@ def test_a_sandbox_ends_with_its_command(mvmctl: Mvmctl, leftovers: Leftovers) -
 def test_a_waiting_sandbox_in_the_foreground_ends_by_a_signal(
     mvmctl: Mvmctl, leftovers: Leftovers, name: str
 ) -> None:
-    """Up without a command waits; Ctrl-C or SIGTERM ends it and leaves nothing."""
+    """Up without a command says its name and waits; Ctrl-C or SIGTERM ends it and leaves nothing."""
     running = mvmctl.start("up", "--name", "agent")
-    while not mvmctl("ls").stdout:
-        continue
+    assert "agent is up; mvmctl exec agent" in running.until("runs a command in it\n", stream="stderr")
     mvmctl("exec", "agent", "true").expect(0)
     running.process.send_signal(signal.Signals[name])
     running.finish().expect(137)

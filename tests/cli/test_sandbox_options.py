@@ -28,6 +28,7 @@ def grants(said: Said) -> list[str]:
         (["run", "--on-denied", "ask", "--", "true"], 64, "holds a connection"),
         (["run", "--memory", "512m", "--", "true"], 64, "--memory"),
         (["run", "--memory", "0", "--", "true"], 64, "--memory"),
+        (["run", "--memory", "512", "--", "true"], 64, "write a unit"),
         (["run", "--timeout", "10", "--", "true"], 64, "--timeout"),
         (["run", "--cpus", "0", "--", "true"], 64, "--cpus"),
         (["run", "--cpus", "nan", "--", "true"], 64, "--cpus"),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_LEAST_MEMORY = 1 << 20  # less is a forgotten unit
 ON_DENIED = ("report", "fail", "ask")
 
 
@@ -266,7 +267,10 @@ def _limits(words: SandboxWords) -> Limits:
         raise UsageError(f"--cpus {cpus:g} is no number of processors", hint="write one like 1.5")
     if pids is not None and pids < 1:
         raise UsageError(f"--pids {pids} leaves no room for a process", hint="write one like 256")
-    return Limits(_read("--memory", words["memory"], parse_size), cpus, pids)
+    memory = _read("--memory", words["memory"], parse_size)
+    if memory is not None and memory < _LEAST_MEMORY:
+        raise UsageError(f"--memory {words['memory']} is {memory} bytes", hint="write a unit: 512MB, 2GiB")
+    return Limits(memory, cpus, pids)
 
 
 def _use(words: SandboxWords) -> Use | None:

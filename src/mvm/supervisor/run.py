@@ -115,9 +115,10 @@ class Foreground(Listener):
         for finding in self._sandbox.request.warnings:
             self._notices.say(f"warning: {finding.message}")
         argv = self._sandbox.request.argv
-        if not argv:
-            return
         plan = self._sandbox.plan
+        if not argv:
+            self._notices.say(f"{plan.name} is up; mvmctl exec {plan.name} -- CMD runs a command in it")
+            return
         size = _size_of_terminal() if self._streams == Streams() and os.isatty(0) else None
         command = Command(argv, plan.view.environ, plan.workdir, size)
         job = Job(started=self._started, ended=lambda _status: None, failed=self._not_started)
