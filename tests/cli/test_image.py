@@ -268,6 +268,21 @@ def test_what_an_image_asks_for_is_shown_and_not_granted(tree: str, mvmctl: Mvmc
     assert "not granted" in ended.stderr
 
 
+def test_a_review_names_what_an_image_asks_for(tree: str, mvmctl: Mvmctl, tmp_path: Path) -> None:
+    """Beside the answers for what the file grants stands what the image would have besides, as a warning."""
+    file = tmp_path / "reviewed.toml"
+    text = '[network]\nmode = "bridge"\ndns = "system"\nallow = [{host = "HOST", port = 443, reason = "asks",'
+    text += ' sends = "none", downloads = "none"}]\n'
+    file.write_text(text.replace("HOST", "a.example.com"))
+    words = ("network", "review", "--image", tree, str(file))
+    assert "asks for asked.example.com:443/tcp, which is not granted" in mvmctl(*words).expect(0).stdout
+    (warning,) = mvmctl(*words, "--json").expect(0).json["findings"]
+    assert (warning["code"], warning["severity"]) == ("image-asks", "warning")
+    file.write_text(text.replace("HOST", "asked.example.com"))
+    assert mvmctl(*words, "--json").expect(0).json["findings"] == []
+    assert "leave one" in mvmctl(*words, "--flake", ".").expect(64).stderr
+
+
 def test_what_is_granted_is_not_warned_of(tree: str, mvmctl: Mvmctl) -> None:
     """Once the caller grants it, there is nothing to say."""
     words = ("run", "--image", tree, "--network-allow", "asked.example.com:443", "--dry-run", "--json")

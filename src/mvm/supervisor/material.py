@@ -14,15 +14,14 @@ from mvm.images.host import host_view
 from mvm.images.image import HOST, Image, Opener, pending
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from mvm.images.image import Told
     from mvm.images.inflate import Progress
     from mvm.images.rootfs import User
     from mvm.plan.identity import Identity
     from mvm.plan.view import Bind, View
-    from mvm.policy.model import Policy
-    from mvm.supervisor.request import Request
+    from mvm.policy.model import Grant
 
 
 class Places(NamedTuple):
@@ -49,17 +48,19 @@ def in_silence(_title: str, _size: int) -> Progress:
 
 
 def image_of(
-    request: Request,
+    words: str,
+    flake: str | None,
     environ: Mapping[str, str],
     cwd: str,
     *,
     owner: tuple[int, int] | None,
     told: Told | None,
 ) -> Image:
-    """Open the image of a request.
+    """Open an image.
 
     Args:
-        request: what was asked.
+        words: `host`, or another image's.
+        flake: a flake reference instead, or None.
         environ: the caller's environment.
         cwd: the caller's working directory.
         owner: whom what is unpacked belongs to, or None for the caller.
@@ -68,14 +69,14 @@ def image_of(
     Raises:
         UsageError, PolicyRefused, BackendUnavailable: as `Opener`.
     """
-    if request.flake is None and request.image == HOST:
+    if flake is None and words == HOST:
         return Image.host()
     from mvm.images.store import Store, cache_directory
 
-    if told is None and request.flake is not None:
-        return pending(f"flake:{request.flake}")
+    if told is None and flake is not None:
+        return pending(f"flake:{flake}")
     opener = Opener(cwd=cwd, environ=environ, store=Store(cache_directory(environ)), owner=owner, told=told)
-    return opener.open(request.image) if request.flake is None else opener.build(request.flake)
+    return opener.open(words) if flake is None else opener.build(flake)
 
 
 def user_of(image: Image, wanted: str | None) -> User | None:
@@ -156,7 +157,7 @@ def _host_view(
     return view._replace(path=path, environ={**view.environ, **own, "PATH": path})
 
 
-def about_needs(image: Image, policy: Policy) -> tuple[Finding, ...]:
+def about_needs(image: Image, grants: Iterable[Grant], *, unrestricted: bool) -> tuple[Finding, ...]:
     """Tell what an image asks to reach and is not granted: it is never granted for its asking.
 
     Raises:
@@ -171,7 +172,7 @@ def about_needs(image: Image, policy: Policy) -> tuple[Finding, ...]:
 
     source = f"{image.words}: network"
     needed = read_policy(json.dumps(image.config.needs), path=f"{source}.json").grants
-    granted = {(grant.host, grant.port, grant.protocol) for grant in policy.grants}
+    granted = {(grant.host, grant.port, grant.protocol) for grant in grants}
     return tuple(
         Finding(
             code="image-asks",
@@ -183,5 +184,5 @@ def about_needs(image: Image, policy: Policy) -> tuple[Finding, ...]:
             source=source,
         )
         for grant in needed
-        if (grant.host, grant.port, grant.protocol) not in granted and not policy.unrestricted
+        if (grant.host, grant.port, grant.protocol) not in granted and not unrestricted
     )

@@ -22,12 +22,14 @@ from mvm.supervisor.registry import check_name
 from mvm.terms import Preset
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from mvm.backends.interface import Backend
+    from mvm.errors import Finding
     from mvm.images.image import Image, Told
     from mvm.plan.identity import Identity
     from mvm.plan.view import View
+    from mvm.policy.model import Grant
     from mvm.supervisor.request import Request
 
 BACKENDS = ("auto", "namespace", "oci", "qemu", "firecracker")
@@ -76,7 +78,8 @@ def prepare(
     achieved = capabilities.require(backend.name, asked, backend.missing())
     request, places = _placed(request, cwd), _places(request, environ, cwd)
     who = _identity(None)
-    image = image_of(request, environ, cwd, owner=_owner_of_trees(who), told=told)
+    owner = _owner_of_trees(who)
+    image = image_of(request.image, request.flake, environ, cwd, owner=owner, told=told)
     try:
         request = _fitted(request, image)
         user = user_of(image, request.user)
@@ -104,6 +107,38 @@ def prepare(
         image.close()
         raise
     return Prepared(request, plan, backend, image)
+
+
+def asked_by_image(
+    words: str,
+    flake: str | None,
+    grants: Iterable[Grant],
+    environ: Mapping[str, str],
+    cwd: str,
+    *,
+    told: Told,
+) -> tuple[Finding, ...]:
+    """Tell what an image asks to reach and is not granted; it is opened for that, and nothing started.
+
+    Args:
+        words: `host`, or another image's.
+        flake: a flake reference instead, or None.
+        grants: what is granted.
+        environ: the caller's environment.
+        cwd: the caller's working directory, absolute.
+        told: is told of what takes long.
+
+    Raises:
+        PolicyRefused: the image, or what it asks for, is refused.
+        UsageError: there is no such image.
+        BackendUnavailable: what unpacks or builds it is missing.
+    """
+    owner = _owner_of_trees(_identity(None))
+    image = image_of(words, flake, environ, cwd, owner=owner, told=told)
+    try:
+        return about_needs(image, grants, unrestricted=False)
+    finally:
+        image.close()
 
 
 def _places(request: Request, environ: Mapping[str, str], cwd: str) -> Places:
@@ -147,7 +182,9 @@ def _fitted(request: Request, image: Image) -> Request:
     if request.overlay is not None and image.root is None:
         msg = "--overlay keeps changes of an image's tree, and this machine's system has none"
         raise UsageError(msg, hint="add --image or --flake, or keep files with --workspace DIR")
-    request = request._replace(warnings=(*request.warnings, *about_needs(image, request.policy)))
+    policy = request.policy
+    asked = about_needs(image, policy.grants, unrestricted=policy.unrestricted)
+    request = request._replace(warnings=(*request.warnings, *asked))
     if request.argv:
         return request
     argv = (*image.config.entrypoint, *image.config.cmd)
