@@ -130,6 +130,24 @@ def test_a_failure_of_the_network_is_watched_as_one(mvmctl: Mvmctl, up: Callable
     assert "denied" not in watching.until("the network, not the policy")
 
 
+def test_exec_tells_what_is_denied_meanwhile(mvmctl: Mvmctl, up: Callable[..., str]) -> None:
+    """Each exec says on stderr what was denied while it ran, also what had been denied before."""
+    name = up("--network-allow", "refused.example.test:443")
+    quiet = mvmctl("exec", name, "true").expect(0)
+    told = [mvmctl("exec", name, *fetch(host)).stderr for host in ("other.example.test",) * 2]
+    by_address = [mvmctl("exec", name, *fetch("192.0.2.7")).stderr for _ in range(2)]
+    assert quiet.stderr == ""
+    for said in told:
+        assert said.count("denied by policy: dns other.example.test [host-not-granted]") == 1
+        assert f"allow with mvmctl network allow {name} other.example.test" in said
+    for said in by_address:
+        assert said.count("denied by policy: tcp 192.0.2.7:443 [address-literal]") == 1
+        assert "other.example.test" not in said
+    failed = mvmctl("exec", name, *fetch("refused.example.test")).stderr
+    assert "the network, not the policy" in failed
+    assert "denied by policy" not in failed
+
+
 def test_the_record_is_followed(mvmctl: Mvmctl, up: Callable[..., str]) -> None:
     """Audit tail -f tells each record as it is written, and ends with the seal."""
     name = up()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -56,7 +56,7 @@ def command(
 
     Its streams are passed through, signals are passed on, and the exit status is the command's own
     (126 and 127: it could not be started). It ends with the sandbox, with status 137, or when this
-    mvmctl is killed.
+    mvmctl is killed. What the policy denies in the sandbox meanwhile is told on stderr.
     """
     from mvm.images.environment import parse_env
     from mvm.supervisor.client import Client
@@ -78,7 +78,7 @@ def command(
         "terminal": list(size_of(0)) if tty else None,
     }
     with Client(name, os.environ, timeout=None) as client:
-        return Inside(client).run(message, has_stdin=interactive)
+        return Inside(client, name).run(message, has_stdin=interactive)
 
 
 class Inside:
@@ -86,10 +86,14 @@ class Inside:
 
     Args:
         client: a conversation with its sandbox, used for nothing else.
+        name: the sandbox's.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, name: str) -> None:
         from mvm.gateway.loop import Loop
+        from mvm.supervisor.notices import Notices
+
+        self._notices = Notices(2, colour=os.isatty(2) and not os.environ.get("NO_COLOR"), of=name)
 
         self._client, self._loop = client, Loop()
         self._terminal: Terminal | None = None
@@ -123,6 +127,7 @@ class Inside:
         return self._status
 
     def _ask(self, message: Message, *, has_stdin: bool) -> None:
+        self._client.say({"do": "watch"})
         if message["terminal"] is not None:
             self._client.say(message)
             return
@@ -147,7 +152,16 @@ class Inside:
         if "started" in message:
             self._started(int(str(message["started"])))
         elif "exited" in message:
+            again: Any = message["denied_again"]
+            for denial in again:
+                self._notices.say_denied(denial)
             self._end(int(str(message["exited"])))
+        elif "denial" in message:
+            new: Any = message["denial"]
+            self._notices.say_denied(new)
+        elif "failure" in message:
+            told: Any = message["failure"]
+            self._notices.say_failed(told["host"], told["port"], told["error"])
         elif "not_started" in message:
             self._not_started(message)
         elif "ended" in message:
@@ -159,6 +173,7 @@ class Inside:
         self._number = number
         if self._client.has_descriptor:
             self._terminal = Terminal(self._loop, self._client.take_descriptor())
+            self._notices.raw = True
             signal.signal(signal.SIGWINCH, self._on_resize)
         for signum in self._early:
             self._pass_on(signum)

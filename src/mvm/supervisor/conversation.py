@@ -3,7 +3,8 @@
     describe            the sandbox, its policy, its denials and flows so far
     set                 another policy, if the present one has the expected digest
     decide              a decision about to take effect by `set`, or a refusal, into the record
-    exec signal         a command with the caller's streams; its end is told on the same connection
+    exec signal         a command with the caller's streams; its end is told on the same connection, and
+                        what was denied meanwhile that had been denied before
     stop watch          end it; be told every denial and failure, and its result
 
 A message may name the run it means: another sandbox of the same name does not answer it.
@@ -242,13 +243,17 @@ class Connection(Listener):
         command = Command(tuple(_texts(message["argv"])), environ, workdir, size)
         streams = [] if size is not None else self._take_streams()
         number = 0
+        refusals = self._sandbox.gateway.refusals
+        before = {denial.seq: denial.count for denial in refusals.ledger.denials}
 
         def started(controlling: int | None) -> None:
             self.send({"started": number}, () if controlling is None else (controlling,))
 
         def ended(status: int) -> None:
             self._commands.discard(number)
-            self.send({"exited": status})
+            refusals.flush()
+            again = [d.to_json() for d in refusals.ledger.denials if d.count > before.get(d.seq, d.count)]
+            self.send({"exited": status, "denied_again": again})
 
         def failed(code: int, tried: str) -> None:
             self._commands.discard(number)

@@ -26,11 +26,12 @@ class Notices(Listener):
     Args:
         descriptor: usually 2.
         colour: whether to use any.
+        of: the running sandbox whose policy can be changed, or None for the flags of its next start.
         raw: whether lines must end in CR LF, since the terminal is in raw mode.
     """
 
-    def __init__(self, descriptor: int, *, colour: bool, raw: bool = False) -> None:
-        self._descriptor, self._colour, self.raw = descriptor, colour, raw
+    def __init__(self, descriptor: int, *, colour: bool, of: str | None = None, raw: bool = False) -> None:
+        self._descriptor, self._colour, self._of, self.raw = descriptor, colour, of, raw
         self._shown = 0
         self._failures: set[tuple[str, int, str]] = set()
 
@@ -45,19 +46,27 @@ class Notices(Listener):
 
     def denied(self, denial: Denial) -> None:
         """A distinct denial happened for the first time."""
+        self.say_denied(denial.to_json())
+
+    def say_denied(self, denial: dict[str, object]) -> None:
+        """Say one denial (`mvm.denial/1`), unless there were too many."""
         self._shown += 1
         if self._shown > _MOST_SHOWN:
             return
-        self.say(f"denied by policy: {describe(denial.to_json())}")
+        self.say(f"denied by policy: {describe(denial, of=self._of)}")
         if self._shown == _MOST_SHOWN:
             self.say("further denials are counted, not shown")
 
     def failed(self, host: str, port: int, failure: Failure) -> None:
         """A granted host could not be reached."""
-        key = (host, port, failure.text)
+        self.say_failed(host, port, failure.text)
+
+    def say_failed(self, host: str, port: int, error: str) -> None:
+        """Say how a granted host could not be reached, once."""
+        key = (host, port, error)
         if key not in self._failures and len(self._failures) < _MOST_SHOWN:
             self._failures.add(key)
-            self.say(f"could not reach {_place(host, port)}: {failure.text} (the network, not the policy)")
+            self.say(f"could not reach {_place(host, port)}: {error} (the network, not the policy)")
 
     def summary(self, result: dict[str, object]) -> None:
         """Say at the end what was denied, with the flags that would have allowed it, and what ended it."""
