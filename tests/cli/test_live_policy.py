@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cli.fetching import fetch, trusting
+from tests.support.mvmctl import await_watching
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.support.mvmctl import Mvmctl, Running
+    from tests.support.mvmctl import Mvmctl
 
 pytestmark = pytest.mark.kernel
 
@@ -92,17 +92,6 @@ def test_explain_asks_the_running_policy(mvmctl: Mvmctl, up: Callable[..., str])
     assert said.stdout.splitlines()[-1] == f"  mvmctl network allow {name} other.example.test:443"
 
 
-def _await_watching(mvmctl: Mvmctl, name: str, *watching: Running) -> None:
-    """Edit the policy until every watcher tells of it: what was there before it came is not told."""
-    for number in range(30):
-        mvmctl("network", "allow", name, f"more-{number}.example.test:443").expect(0)
-        with contextlib.suppress(TimeoutError):
-            for each in watching:
-                each.until("policy.changed", timeout_s=0.5)
-            return
-    pytest.fail("no watcher tells of edits")
-
-
 def test_watch_tells_flows_and_denials_as_they_happen(
     mvmctl: Mvmctl, up: Callable[..., str], ca_file: Path
 ) -> None:
@@ -110,7 +99,7 @@ def test_watch_tells_flows_and_denials_as_they_happen(
     name = up("--network-allow", "api.example.test:443", *trusting(ca_file))
     watching = mvmctl.start("network", "watch", name)
     as_json = mvmctl.start("network", "watch", "--json", name)
-    _await_watching(mvmctl, name, watching, as_json)
+    await_watching(mvmctl, name, watching, as_json)
     mvmctl("exec", name, *fetch("api.example.test")).expect(0)
     mvmctl("exec", name, *fetch("other.example.test"))
     watching.until(f"allow with mvmctl network allow {name} other.example.test:443")
@@ -125,7 +114,7 @@ def test_a_failure_of_the_network_is_watched_as_one(mvmctl: Mvmctl, up: Callable
     """A granted host that refuses is told as unreachable, in other words than a denial."""
     name = up("--network-allow", "refused.example.test:443")
     watching = mvmctl.start("network", "watch", name)
-    _await_watching(mvmctl, name, watching)
+    await_watching(mvmctl, name, watching)
     mvmctl("exec", name, *fetch("refused.example.test"))
     assert "denied" not in watching.until("the network, not the policy")
 

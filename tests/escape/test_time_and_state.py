@@ -15,6 +15,7 @@ import pytest
 from tests.escape.first_acts import expect_shut, first_acts
 from tests.support import addresses
 from tests.support.disk import fill, small_disk
+from tests.support.mvmctl import await_watching
 
 if TYPE_CHECKING:
     from tests.escape.inside import Start
@@ -74,8 +75,7 @@ def test_a_revoked_flow_is_reset_amid_its_keep_alive(
     with sandbox(f"{API}:80", f"{OTHER}:443") as inside:
         given = inside.act("resolve", host=API).addresses[0]
         watching = mvmctl.start("network", "watch", inside.name)
-        mvmctl("network", "allow", inside.name, "third.example.test:443").expect(0)
-        watching.until("policy.changed")
+        await_watching(mvmctl, inside.name, watching)
         revoking = threading.Thread(target=revoke, args=(watching, inside.name))
         revoking.start()
         turns = [(_get(API), "hello"), ("", None), (_get(API), "hello")]
@@ -167,15 +167,15 @@ def clock(tmp_path: Path) -> tuple[Path, dict[str, str]]:
 def test_a_step_of_the_clock_moves_no_expiry(
     mvmctl: Mvmctl, internet: Internet, clock: tuple[Path, dict[str, str]], step_s: int
 ) -> None:
-    """55: set back by a day, a grant of two seconds ends in time; set forward, one of an hour stays."""
+    """55: set back by a day, a grant of five seconds ends in time; set forward, one of an hour stays."""
     file, env = clock
     assert internet.pid
-    running = _holding(mvmctl, f"{ECHO}:7,expires={'2s' if step_s < 0 else '1h'}", env=env)
+    running = _holding(mvmctl, f"{ECHO}:7,expires={'5s' if step_s < 0 else '1h'}", env=env)
     file.write_text(str(step_s))
     if step_s < 0:
         running.send(b"")
         watching = mvmctl.start("network", "watch", "held")
-        watching.until("grant.expired", timeout_s=5)
+        watching.until("grant.expired", timeout_s=10)
         _ask(running, "held", "ConnectionResetError")
         _ask(running, f"new {ECHO}", "ConnectionRefusedError")
     else:

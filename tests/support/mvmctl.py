@@ -223,3 +223,17 @@ class Mvmctl:
             "NO_COLOR": "1",
         }
         return {**os.environ, **own}
+
+
+def await_watching(mvmctl: Mvmctl, name: str, *watching: Running) -> None:
+    """Edit a policy until every `network watch` tells of it: what came before a watcher is not told.
+
+    Raises AssertionError where one never does.
+    """
+    for number in range(30):
+        mvmctl("network", "allow", name, f"more-{number}.example.test:443").expect(0)
+        with contextlib.suppress(TimeoutError):
+            for each in watching:
+                each.until("policy.changed", timeout_s=0.5)
+            return
+    raise AssertionError("no watcher tells of edits")
