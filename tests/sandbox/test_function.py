@@ -170,6 +170,15 @@ def test_within_a_sandbox_it_runs_there(declaring: ModuleType) -> None:
     assert declaring.nested(3) == 3
 
 
+def test_no_variable_of_the_callers_makes_it_run_here(
+    declaring: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only `callee` says that this is the sandbox; no variable does."""
+    for name in ("MVM_FUNCTION", "MVM_SANDBOX"):
+        monkeypatch.setenv(name, "echo")
+    assert declaring.echo()[4].startswith("run-")
+
+
 @pytest.mark.parametrize("status", [0, 3])
 def test_an_end_without_an_answer_is_told(declaring: ModuleType, status: int) -> None:
     """A function whose process leaves gives no result, whatever the status."""
