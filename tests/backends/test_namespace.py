@@ -116,15 +116,15 @@ def test_every_variable_arrives_as_it_is(mvmctl: Mvmctl) -> None:
 def test_the_callers_variables_stay_outside(mvmctl: Mvmctl) -> None:
     """Secrets, sockets, loader and interpreter settings: none passes; the named twin does."""
     secrets = {
-        "AWS_SECRET_ACCESS_KEY": "s1",
-        "GITHUB_TOKEN": "s2",
-        "SSH_AUTH_SOCK": "/s3",
-        "DBUS_SESSION_BUS_ADDRESS": "unix:path=/s4",
-        "http_proxy": "http://s5:1",
-        "LD_LIBRARY_PATH": "/s6",
-        "PYTHONSTARTUP": "/s7",
+        "AWS_SECRET_ACCESS_KEY": "not-for-inside-1",
+        "GITHUB_TOKEN": "not-for-inside-2",
+        "SSH_AUTH_SOCK": "/not-for-inside-3",
+        "DBUS_SESSION_BUS_ADDRESS": "unix:path=/not-for-inside-4",
+        "http_proxy": "http://not-for-inside-5:1",
+        "LD_LIBRARY_PATH": "/not-for-inside-6",
+        "PYTHONSTARTUP": "/not-for-inside-7",
         "MVM_STATE_DIR": str(mvmctl.state),
-        "XDG_RUNTIME_DIR": "/s8",
+        "XDG_RUNTIME_DIR": "/not-for-inside-8",
     }
     inside = mvmctl("run", "--", "env", env=secrets).expect(0).stdout
     names = {line.partition("=")[0] for line in inside.splitlines()}
@@ -132,7 +132,7 @@ def test_the_callers_variables_stay_outside(mvmctl: Mvmctl) -> None:
     assert not [value for value in secrets.values() if value in inside]
     assert {"PATH", "HOME", "MVM_SANDBOX"} <= names
     named = mvmctl("run", "-e", "GITHUB_TOKEN", "--", "printenv", "GITHUB_TOKEN", env=secrets).expect(0)
-    assert named.stdout == "s2\n"
+    assert named.stdout == "not-for-inside-2\n"
 
 
 # ---- streams
