@@ -30,7 +30,7 @@ usage: python3 dev.py COMMAND
   check           format, lint, types, import rules, guard and pure tests; quick, without root
   bench [ARGS]    how fast it is beside its peers, into docs/explanation/benchmarks.md (--quick, --install)
   setup           make .venv, or say that it is there
-  reference       write docs/reference and schema/ from what the program says of itself
+  reference [F…]  write docs/reference, schema/ and the page of evidence; F: what `test --evidence F` found
   lock [ARGS]     pin the newest releases in requirements/ anew; ARGS go to uv (--upgrade)
 """
 
@@ -201,10 +201,10 @@ def bench(words: list[str]) -> int:
     _become("-m", "bench", *words)
 
 
-def reference(_: list[str]) -> int:
-    """Write the help of every command, the findings and the schemas: whatever is made from the program."""
+def reference(words: list[str]) -> int:
+    """Write the help of every command, the findings, the schemas, and the evidence of the runs in `words`."""
     make_environment("dev")
-    _become("-m", "tests.docs.reference")
+    _become("-m", "tests.docs.reference", *(str(Path(word).resolve()) for word in words))
 
 
 def lock(words: list[str]) -> int:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bench.layout import Layout
 
 _PAGE = Path(__file__).parents[1] / "docs" / "explanation"
-_PARTS = ("door", "answers", "grants", "memory", "starts")
+_PARTS = ("door", "answers", "grants", "memory", "crowd", "starts")
 
 
 class Effort(NamedTuple):
@@ -45,13 +45,22 @@ class Effort(NamedTuple):
     in_a_row: int
     at_once: int
     further: int
+    crowd: int
 
 
 FULL = Effort(
-    rounds=5, seconds=1.2, calls=50_000, denials=300, starts=40, in_a_row=1000, at_once=5, further=20
+    rounds=5,
+    seconds=1.2,
+    calls=50_000,
+    denials=300,
+    starts=40,
+    in_a_row=1000,
+    at_once=5,
+    further=20,
+    crowd=500,
 )
 QUICK = Effort(
-    rounds=2, seconds=0.4, calls=20_000, denials=100, starts=8, in_a_row=100, at_once=1, further=10
+    rounds=2, seconds=0.4, calls=20_000, denials=100, starts=8, in_a_row=100, at_once=1, further=10, crowd=50
 )
 
 
@@ -162,6 +171,9 @@ def _beside_peers(
     try:
         if "door" in parts:
             door.measure(standing, book, random, rounds=effort.rounds, seconds=effort.seconds)
+            door.measure_on_one_processor(
+                standing, book, random, rounds=effort.rounds, seconds=effort.seconds
+            )
             seconds = math.ceil(effort.seconds)
             door.measure_iperf(layout, standing, book, random, rounds=effort.rounds, seconds=seconds)
         if "answers" in parts:
@@ -180,11 +192,14 @@ def _beside_peers(
 
 def _alone(layout: Layout, book: Book, random: Random, effort: Effort, parts: frozenset[str]) -> None:
     """What is measured when no gateway of others stands any more."""
-    from bench import grants, memory, starts
+    from bench import crowd, grants, memory, starts
 
     if "memory" in parts:
         print("bench: memory", flush=True)
         memory.measure(book, further=effort.further)
+    if "crowd" in parts:
+        print("bench: a crowd", flush=True)
+        crowd.measure(layout, book, rounds=effort.rounds, seconds=effort.seconds, count=effort.crowd)
     if "grants" in parts:
         print("bench: grants", flush=True)
         grants.measure(book, random, rounds=effort.rounds, calls=effort.calls)

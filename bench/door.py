@@ -12,9 +12,9 @@ import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench import layout as places
-from bench.processor import Watch
+from bench.processor import Watch, on_one_processor
 from bench.product import Mvm, Unrecorded
-from bench.subjects import LeftOut, Nat, Subject
+from bench.subjects import Haproxy, HaproxySplice, LeftOut, Nat, Nginx, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,6 +48,16 @@ FIGURES = (
     Figure("req", places.KEPT, 1, {"kept p50": "p50_us", "kept p99": "p99_us"}),
 )
 _CONNECTIONS = FIGURES[4]
+ONE_PROCESSOR = tuple(
+    figure._replace(
+        takes={f"{name}, one processor": key for name, key in figure.takes.items()},
+        per_gigabyte="",
+        per_connection=figure.per_connection and f"{figure.per_connection}, one processor",
+    )
+    for figure in FIGURES
+    if figure.streams > 1
+)
+"""With client, gateway and server on the same processor, where nothing is done beside anything else."""
 
 
 def stand(layout: Layout, book: Book, kinds: Sequence[Callable[[Layout], Subject]]) -> list[Subject]:
@@ -69,12 +79,20 @@ def stand(layout: Layout, book: Book, kinds: Sequence[Callable[[Layout], Subject
     return standing
 
 
-def measure(subjects: Sequence[Subject], book: Book, random: Random, *, rounds: int, seconds: float) -> None:
+def measure(
+    subjects: Sequence[Subject],
+    book: Book,
+    random: Random,
+    *,
+    rounds: int,
+    seconds: float,
+    figures: Sequence[Figure] = FIGURES,
+) -> None:
     """Every figure of every subject, `rounds` times, each for `seconds`."""
     stuck: set[tuple[str, str, int]] = set()
     for number in range(rounds):
         print(f"bench: the door, round {number + 1} of {rounds}", flush=True)
-        turns = [(figure, subject) for figure in FIGURES for subject in subjects]
+        turns = [(figure, subject) for figure in figures for subject in subjects]
         random.shuffle(turns)
         for figure, subject in turns:
             # What the record costs is asked of connections alone.
@@ -82,6 +100,15 @@ def measure(subjects: Sequence[Subject], book: Book, random: Random, *, rounds: 
             turn = (subject.name, figure.mode, figure.streams)
             if asked and turn not in stuck and _sample(figure, subject, book, seconds):
                 stuck.add(turn)
+
+
+def measure_on_one_processor(
+    subjects: Sequence[Subject], book: Book, random: Random, *, rounds: int, seconds: float
+) -> None:
+    """The kernel, the fastest peers and mvm, with one processor for all three of client, gateway, server."""
+    chosen = [each for each in subjects if type(each) in {Subject, Nat, HaproxySplice, Haproxy, Nginx, Mvm}]
+    with on_one_processor():
+        measure(chosen, book, random, rounds=rounds, seconds=seconds, figures=ONE_PROCESSOR)
 
 
 def _sample(figure: Figure, subject: Subject, book: Book, seconds: float) -> bool:

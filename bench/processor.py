@@ -77,6 +77,24 @@ def _stats() -> Iterator[tuple[int, list[str]]]:
                 )
 
 
+@contextlib.contextmanager
+def on_one_processor() -> Iterator[None]:
+    """Hold all processes of the bench, and those that they start meanwhile, to one processor."""
+    whole = os.sched_getaffinity(0)
+    _hold({min(whole)})
+    try:
+        yield
+    finally:
+        _hold(whole)
+
+
+def _hold(processors: set[int]) -> None:
+    for pid, _ in _stats():
+        with contextlib.suppress(OSError):  # it, or a thread of it, has ended meanwhile
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                os.sched_setaffinity(int(task.name), processors)
+
+
 class Watch:
     """A stretch of time, and how many processors other programs used meanwhile; a context manager."""
 

@@ -46,6 +46,18 @@ _CONNECTIONS = (
     Column("kept p50", "kept p50, µs"),
     Column("kept p99", "kept p99, µs"),
 )
+_ONE_PROCESSOR = (
+    Column("up 8, one processor", "up, 8 streams, MB/s", ratio=True),
+    Column("down 8, one processor", "down, 8 streams, MB/s", ratio=True),
+    Column("conn/s, one processor", "new/s, 16 at once", ratio=True),
+    Column("cpu/conn, one processor", "CPU µs/connection"),
+)
+_CROWD = (
+    Column("crowd, conn/s", "new/s of one, 16 at once"),
+    Column("crowd, cpu/conn", "CPU µs/connection"),
+    Column("crowd, gateway memory", "gateway of all, PSS, MB", scale=1e6, digits=1),
+    Column("crowd, memory each", "each, all processes, PSS, MB", scale=1e6, digits=1),
+)
 _IPERF = (
     Column("iperf3 up", "up", digits=1, ratio=True),
     Column("iperf3 down", "down", digits=1, ratio=True),
@@ -138,11 +150,13 @@ def _tables(book: Book) -> Iterator[str]:
     yield from _table(book, "iperf3, 8 streams, Gbit/s", _IPERF)
     yield from _table(book, "What the gateway uses", _COST)
     yield from _table(book, "Connections", _CONNECTIONS)
+    yield from _table(book, "Client, gateway and server together on one processor", _ONE_PROCESSOR)
     yield from _table(book, "Datagrams", _DATAGRAMS)
     yield from _table(
         book, "Denials, as the client sees them (`direct`: a bare round trip of the same shape)", _DENIALS
     )
     yield from _table(book, "Decisions and names, by grants", _GRANTS)
+    yield from _table(book, "One sandbox alone, and among others of its process", _CROWD)
     yield from _table(book, "Starts", _STARTS)
     yield "## One by one"
     yield ""

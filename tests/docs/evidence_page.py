@@ -1,4 +1,4 @@
-"""The page of evidence: claims, ways out with the tests that try them, defences with those that miss them.
+"""The page of evidence: claims, ways out and faults with their tests, defences with the tests that miss them.
 
 Owns the text of `docs/explanation/evidence.md`. Must never say more than the files that it is made from.
 """
@@ -11,23 +11,28 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from mvm.claims import BACKENDS, read_claims
+from tests.docs.recorded import held, recorded, user
 from tests.mutations.defences import DEFENCES
 from tests.support.source import PRODUCT, ROOT, modules, name_of, tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from mvm.claims import Evidence
 
 PAGE = ROOT / "docs" / "explanation" / "evidence.md"
 ATTACKS = ROOT / "tests" / "escape" / "ATTACKS.md"
+_OF_DEFENCES = "tests/mutations/test_defences.py::test_without_a_defence_the_tests_that_meet_it_fail"
 _WHERE = ("tests/escape/test_", "tests/faults/test_")
 _NUMBERED = re.compile(r"([0-9]+(?:-[0-9]+)?(?:, [0-9]+(?:-[0-9]+)?)*)(?:, the twin)?:")
 _HEAD = """\
 # Evidence
 
 Written by `python3 dev.py reference` from `src/mvm/claims.toml`, from the numbers at the head of the tests in
-`tests/escape` and `tests/faults`, and from `tests/mutations/defences.py`. What a run of the tests found is in
-the file that `python3 dev.py test --evidence FILE` writes; it fails where a claim's test was skipped or
-red; `mvmctl claims --evidence FILE` shows both together.
+`tests/escape` and `tests/faults`, from `tests/mutations/defences.py`, and from what two runs of the whole
+suite found. Such a run (`python3 dev.py test --evidence FILE`) fails where a claim's test was skipped or red;
+`.ci/run DIRECTORY` keeps both files, `python3 dev.py reference FILE…` writes them into this page, and
+`mvmctl claims --evidence FILE` shows them with the claims.
 """
 
 
@@ -59,25 +64,62 @@ def numbers(docstring: str) -> Iterator[int]:
 
 def write_evidence_page() -> str:
     """The text of the page."""
-    return "\n".join([_HEAD, *_claims(), *_attacks(), *_defences()])
+    runs = recorded()
+    return "\n".join([_HEAD, *_runs(runs), *_claims(runs), *_attacks(runs), *_faults(runs), *_defences(runs)])
 
 
-def _claims() -> Iterator[str]:
+def faults() -> dict[str, str]:
+    """The tests of faults, each with the sentence that it states."""
+    return {
+        f"{name_of(path)}::{node.name}": " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
+        for path in modules()
+        if name_of(path).startswith("tests/faults/test_")
+        for node in tree(path).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
+
+
+def shown() -> frozenset[str]:
+    """Every test of whose outcome the page tells."""
+    claims = read_claims((PRODUCT / "claims.toml").read_text("utf-8"))
+    of_claims = {test for claim in claims for test in claim.tests}
+    return frozenset(
+        of_claims | {each for found in covering().values() for each in found} | {_OF_DEFENCES, *faults()}
+    )
+
+
+def _runs(runs: Sequence[Evidence]) -> Iterator[str]:
+    yield "## The runs\n"
+    if not runs:
+        yield "None is recorded.\n"
+        return
+    yield "| as | commit | ended | kernel | Python | backend | tests of this page |"
+    yield "|---|---|---|---|---|---|---|"
+    for run in runs:
+        counted = Counter(run.tests.values())
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counted.items()))
+        facts = (user(run), f"`{run.commit[:12]}`", run.time, run.kernel, run.python, run.backend, outcomes)
+        yield f"| {' | '.join(facts)} |"
+    yield ""
+
+
+def _claims(runs: Sequence[Evidence]) -> Iterator[str]:
     claims = read_claims((PRODUCT / "claims.toml").read_text("utf-8"))
     yield "## Claims\n"
     for backend in BACKENDS:
         counted = Counter(claim.status_on(backend) for claim in claims)
         yield f"- `{backend}`: {', '.join(f'{count} {status}' for status, count in sorted(counted.items()))}"
-    yield "\n| claim | status | sentence | tests |\n|---|---|---|---|"
+    yield "\n| claim | status | sentence | tests | held as |\n|---|---|---|---|---|"
     for claim in claims:
         where = ", ".join(f"`{backend}`" for backend in claim.backends)
         status = f"{claim.status} on {where}" if where else claim.status
         limit = f" *Not shown: {claim.limit}.*" if claim.limit else ""
-        yield f"| {claim.id} | {status} | {claim.sentence}{limit} | {len(claim.tests)} |"
+        cell = held(claim.tests, runs) if claim.tests else ""
+        yield f"| {claim.id} | {status} | {claim.sentence}{limit} | {len(claim.tests)} | {cell} |"
     yield ""
 
 
-def _attacks() -> Iterator[str]:
+def _attacks(runs: Sequence[Evidence]) -> Iterator[str]:
     tests = covering()
     known = attacks()
     open_ones = [number for number in known if number not in tests]
@@ -88,18 +130,29 @@ def _attacks() -> Iterator[str]:
         "the allowed twin stands in or beside each.\n"
     )
     yield f"Without a test yet: {', '.join(map(str, open_ones)) or 'none'}.\n"
-    yield "| | way out | tests |\n|---|---|---|"
+    yield "| | way out | held as | tests |\n|---|---|---|---|"
     for number, text in known.items():
         named = "<br>".join(f"`{_short(test)}`" for test in tests.get(number, ())) or "**open**"
-        yield f"| {number} | {text} | {named} |"
+        yield f"| {number} | {text} | {held(tests.get(number, ()), runs)} | {named} |"
     yield ""
 
 
-def _defences() -> Iterator[str]:
+def _faults(runs: Sequence[Evidence]) -> Iterator[str]:
+    yield "## Faults\n"
+    yield "After each, nothing is left that was not there before, and the record verifies.\n"
+    yield "| fault | what holds | held as |\n|---|---|---|"
+    for test, sentence in faults().items():
+        text = _NUMBERED.sub("", sentence).strip().replace("|", "\\|")
+        yield f"| `{_short(test)}` | {text} | {held([test], runs)} |"
+    yield ""
+
+
+def _defences(runs: Sequence[Evidence]) -> Iterator[str]:
     yield "## Defences, and the tests that fail without them\n"
     yield (
         "Each defence is taken out of a private copy of the source by `tests/mutations`, and the tests named "
-        "here must then fail; in a whole copy they must pass.\n"
+        "here must then fail; in a whole copy they must pass. "
+        f"So it was for every one of them as: {held([_OF_DEFENCES], runs)}.\n"
     )
     yield "| defence | taken out in | fails | holds even so |\n|---|---|---|---|"
     for name, defence in DEFENCES.items():

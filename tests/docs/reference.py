@@ -2,12 +2,14 @@
 
 Owns which files: `docs/reference/mvmctl.md`, the table in `docs/reference/policy.md`,
 `docs/explanation/evidence.md`, and those in `schema/`.
-Run as a program (`python3 dev.py reference`) it writes them; the test beside it compares.
+Run as a program (`python3 dev.py reference [EVIDENCE…]`) it writes them; the test beside it compares.
+Files of evidence that are named become the recorded runs.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -15,8 +17,9 @@ import click
 from mvm.cli.verbs import program
 from mvm.policy.schema import schema_documents
 from tests.docs.evidence_page import PAGE as EVIDENCE_PAGE
-from tests.docs.evidence_page import write_evidence_page
+from tests.docs.evidence_page import shown, write_evidence_page
 from tests.docs.findings import write_table
+from tests.docs.recorded import keep
 from tests.support.source import ROOT
 
 if TYPE_CHECKING:
@@ -77,6 +80,8 @@ def write_files() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
+    for evidence in sys.argv[1:]:
+        keep(evidence, shown())
     for path, text in write_files().items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")

@@ -134,7 +134,7 @@ def test_a_socket_that_can_be_led_elsewhere_is_no_stream(
     mvmctl: Mvmctl, kind: str, stream: str, verb: str
 ) -> None:
     """42: through it the workload would speak from the host's network; a local connection is handed on."""
-    command = ["--", "sh", "-c", "echo ran; echo ran >&2"]
+    command = ["--", "sh", "-c", "echo it-was-run; echo it-was-run >&2"]
     words = [verb, "-i", "agent", *command] if verb == "exec" else [verb, *command]
     if verb == "exec":
         mvmctl("up", "-d", "--name", "agent").expect(0)
@@ -174,10 +174,10 @@ def test_a_stream_is_not_connected_anew(mvmctl: Mvmctl) -> None:
 def test_a_directory_is_no_stream(mvmctl: Mvmctl, tmp_path: Path, stream: str, flags: int) -> None:
     """42: one could be walked out of by `..`; nothing runs. A file is one."""
     directory = os.open(tmp_path, flags | os.O_DIRECTORY)
-    refused = _found(mvmctl, ["run", "--", "sh", "-c", "echo ran; echo ran >&2"], **{stream: directory})
+    refused = _found(mvmctl, ["run", "--", "sh", "-c", "echo it-was-run; echo it-was-run >&2"], **{stream: directory})
     os.close(directory)
     assert refused.returncode != 0
-    assert b"ran" not in b"".join(filter(None, (refused.stdout, refused.stderr)))
+    assert b"it-was-run" not in b"".join(filter(None, (refused.stdout, refused.stderr)))
     with (tmp_path / "file").open("w+b") as file:
         assert _found(mvmctl, ["run", "--", "true"], **{stream: file}).returncode == 0
 
