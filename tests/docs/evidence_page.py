@@ -29,7 +29,7 @@ _HEAD = """\
 # Evidence
 
 Written by `python3 dev.py reference` from `src/mvm/claims.toml`, from the numbers at the head of the tests in
-`tests/escape` and `tests/faults`, from `tests/mutations/defences.py`, and from what two runs of the whole
+`tests/escape` and `tests/faults`, from `tests/mutations/defences`, and from what two runs of the whole
 suite found. Such a run (`python3 dev.py test --evidence FILE`) fails where a claim's test was skipped or red;
 `.ci/run DIRECTORY` keeps both files, `python3 dev.py reference FILE…` writes them into this page, and
 `mvmctl claims --evidence FILE` shows them with the claims.

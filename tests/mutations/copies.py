@@ -75,7 +75,7 @@ def edit(copy: Path, edits: Iterable[Edit]) -> None:
         if text.count(old) != 1:
             raise EditRefused(
                 f"src/mvm/{file} holds {text.count(old)} times the text that takes the defence out, "
-                f"instead of once: {old!r}; change tests/mutations/defences.py to what stands there now"
+                f"instead of once: {old!r}; change tests/mutations/defences to what stands there now"
             )
         path.unlink()  # never through the link: the base is shared
         path.write_text(text.replace(old, new), "utf-8")

@@ -1,0 +1,16 @@
+"""Each defence: how it is taken out of the product, and the tests that then fail.
+
+Owns the table, by place. The quickest test that meets the defence stands here, not every one that does. A
+text is whole lines as they stand in `src/mvm`, so that a change of the product is noticed here at once.
+"""
+
+from __future__ import annotations
+
+from tests.mutations.defences.confinement import CONFINEMENT
+from tests.mutations.defences.entry import Defence, Edit
+from tests.mutations.defences.gateway import GATEWAY
+from tests.mutations.defences.record import RECORD
+
+__all__ = ["DEFENCES", "Defence", "Edit"]
+
+DEFENCES: dict[str, Defence] = {**GATEWAY, **RECORD, **CONFINEMENT}
