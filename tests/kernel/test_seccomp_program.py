@@ -34,7 +34,7 @@ MUST_BE_REFUSED = (
 ).split()[1:]
 MUST_BE_ALLOWED = (
     "read write openat close mmap munmap brk execve wait4 exit_group futex rt_sigreturn restart_syscall "
-    "clock_gettime getrandom rseq set_robust_list prlimit64 ppoll epoll_pwait eventfd2 statx newfstatat "
+    "clock_gettime getrandom rseq set_robust_list getrlimit ppoll epoll_pwait eventfd2 statx newfstatat "
     "connect bind listen accept4 sendmsg recvmsg ptrace process_vm_readv seccomp landlock_create_ruleset "
     "landlock_add_rule landlock_restrict_self memfd_create memfd_secret prctl kill pidfd_open close_range"
 ).split()

@@ -91,8 +91,10 @@ class Inside:
 
     def __init__(self, client: Client, name: str) -> None:
         from mvm.gateway.loop import Loop
+        from mvm.kernel import cores
         from mvm.supervisor.notices import Notices
 
+        cores.leave_none(for_good=False)  # a terminal's bytes pass through this process
         self._notices = Notices(2, colour=os.isatty(2) and not os.environ.get("NO_COLOR"), of=name)
 
         self._client, self._loop = client, Loop()

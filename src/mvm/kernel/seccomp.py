@@ -26,6 +26,10 @@ What the program does, in this order:
                  no set-user-ID or set-group-ID bit: what a workload makes in a volume is its owner's outside,
                  and could then be run as that owner by anybody who reaches it. openat2 has its mode behind a
                  pointer, and is answered ENOSYS
+    setrlimit, prlimit64
+                 the limit of core files stays as `cores` set it: at any but 1 a crash could hand made-up
+                 memory to a program of the host's root. Answered as if it were done, since programs with
+                 secrets lower it to 0, and end where they can't
   Of an argument that the kernel takes as an int only the low half is looked at, as the kernel does: otherwise
   a bit in the high half would pass by.
 
@@ -51,7 +55,7 @@ _FARTHEST = 255  # what the 8 bits of a conditional jump can skip
 
 # linux/seccomp.h, linux/prctl.h, linux/audit.h
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
-_FORBID, _NO_SUCH_CALL = _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS
+_FORBID, _NO_SUCH_CALL, _PRETEND = _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS, _ERRNO
 _NUMBER, _MACHINE, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -66,6 +70,7 @@ _NEW_IN_CLONE, _NEW_IN_UNSHARE = 0x7E020000, 0x7E020080
 _TIOCSTI, _TIOCLINUX, _TIOCSETD = 0x5412, 0x541C, 0x5423
 _CREATES = 0x40 | 0x400000  # O_CREAT, __O_TMPFILE
 _SET_ID = 0o6000
+_RLIMIT_CORE = 4
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # PER_LINUX, PER_LINUX32, UNAME26, both; "tell me"
 
 
@@ -133,6 +138,13 @@ def _without_set_id(position: int) -> _If:
     return _If(_argument(position), _HAS_ANY, _SET_ID, _FORBID, _ALLOW)
 
 
+def _core_limit_kept() -> _If:
+    """Let prlimit64 ask for the limit of core files, as it does where the pointer to new ones is null."""
+    new = _argument(2)
+    changes = _If(new, _EQUAL, 0, _If(new + 4, _EQUAL, 0, _ALLOW, _PRETEND), _PRETEND)
+    return _If(_argument(1), _EQUAL, _RLIMIT_CORE, changes, _ALLOW)
+
+
 _RULES: dict[str, _If | int] = {
     "socket": _socket(),
     "socketpair": _one_of(_argument(0), (_AF_UNIX,), _ERRNO | errno.EAFNOSUPPORT),
@@ -149,6 +161,8 @@ _RULES: dict[str, _If | int] = {
     "fchmod": _without_set_id(1),
     "fchmodat": _without_set_id(2),
     "fchmodat2": _without_set_id(2),
+    "setrlimit": _If(_argument(0), _EQUAL, _RLIMIT_CORE, _PRETEND, _ALLOW),
+    "prlimit64": _core_limit_kept(),
 }
 
 

@@ -103,8 +103,8 @@ GROUPS = (
         getuid:102:174 geteuid:107:175 getgid:104:176 getegid:108:177 getresuid:118:148 getresgid:120:150
         getgroups:115:158 setuid:105:146 setgid:106:144 setreuid:113:145 setregid:114:143
         setresuid:117:147 setresgid:119:149 setfsuid:122:151 setfsgid:123:152 setgroups:116:159
-        capget:125:90 capset:126:91 getrlimit:97:163 setrlimit:160:164 prlimit64:302:261 getrusage:98:165
-        getpriority:140:141 setpriority:141:140 ioprio_get:252:31 ioprio_set:251:30 sched_yield:24:124
+        capget:125:90 capset:126:91 getrlimit:97:163 getrusage:98:165 getpriority:140:141
+        setpriority:141:140 ioprio_get:252:31 ioprio_set:251:30 sched_yield:24:124
         sched_getparam:143:121 sched_setparam:142:118 sched_getscheduler:145:120
         sched_setscheduler:144:119 sched_getattr:315:275 sched_setattr:314:274 sched_getaffinity:204:123
         sched_setaffinity:203:122 sched_get_priority_max:146:125 sched_get_priority_min:147:126
@@ -153,7 +153,7 @@ GROUPS = (
         """
         socket:41:198 socketpair:53:199 clone:56:220 unshare:272:97 personality:135:92 ioctl:16:29
         open:2:- openat:257:56 creat:85:- mknod:133:- mknodat:259:33 chmod:90:- fchmod:91:52 fchmodat:268:53
-        fchmodat2:452:452
+        fchmodat2:452:452 setrlimit:160:164 prlimit64:302:261
         """,
     ),
     Group(

@@ -14,6 +14,7 @@ from mvm.errors import used_up
 from mvm.gateway.loop import READ, Loop
 from mvm.gateway.relay import Pipes
 from mvm.gateway.resolve import SystemThreads
+from mvm.kernel import cores
 from mvm.supervisor.story import Sandbox
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Supervisor:
 
     def __init__(self, *, stays: bool = False) -> None:
         _raise_descriptor_limit()
-        _leave_no_core()
+        cores.leave_none(for_good=False)  # memory holds what sandboxes send
         self.loop, self.pipes, self.system = Loop(), Pipes(), SystemThreads()
         self.stays = stays
         self._sandboxes: list[Sandbox] = []
@@ -97,11 +98,6 @@ class Supervisor:
         for signum in os.read(self._wake[0], 256):
             if signum in self._signals:
                 self._signals[signum](signum)
-
-
-def _leave_no_core() -> None:
-    """Have a crash of this process leave no image of its memory, which holds what sandboxes send."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _raise_descriptor_limit() -> None:

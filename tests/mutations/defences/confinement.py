@@ -13,6 +13,7 @@ _ROOT = "backends/namespace/root.py"
 _FILTER = "kernel/seccomp.py"
 
 _CALLS = "tests/escape/test_confinement_calls.py::"
+_CORES = "tests/escape/test_cores.py::"
 _FILES = "tests/escape/test_confinement_files.py::"
 _NEIGHBOURS = "tests/escape/test_confinement_neighbours.py::"
 _PROCESSES = "tests/escape/test_confinement_processes.py::"
@@ -120,6 +121,24 @@ CONFINEMENT: dict[str, Defence] = {
     "seccomp: typing into a terminal": Defence(
         (Edit(_FILTER, "(_TIOCSTI, _TIOCLINUX, _TIOCSETD), _ALLOW, then=_FORBID)", "(_TIOCSTI,), _ALLOW)"),),
         (f"{_CALLS}test_nothing_is_typed_into_a_terminal",),
+    ),
+    "seccomp: the limit of cores": Defence(
+        (
+            Edit(_FILTER, "_EQUAL, _RLIMIT_CORE, _PRETEND, _ALLOW)", "_EQUAL, _RLIMIT_CORE, _ALLOW, _ALLOW)"),
+            Edit(_FILTER, "_EQUAL, _RLIMIT_CORE, changes, _ALLOW)", "_EQUAL, _RLIMIT_CORE, _ALLOW, _ALLOW)"),
+        ),
+        (f"{_CORES}test_a_workload_keeps_the_limit_of_cores",),
+    ),
+    "a piped core_pattern starts nothing": Defence(
+        (Edit("kernel/cores.py", "_NO_PROGRAM = 1\n", "_NO_PROGRAM = 0\n"),),
+        (f"{_CORES}test_no_process_of_a_sandbox_leaves_an_image[unlimited]",),
+    ),
+    "no memory in a core": Defence(
+        (Edit("kernel/cores.py", '        file.write("0")\n', "        pass\n"),),
+        (
+            f"{_CORES}test_no_process_of_a_sandbox_leaves_an_image[0]",
+            f"{_CORES}test_a_joined_terminal_is_in_no_image",
+        ),
     ),
     "init can't be looked into": Defence(
         (Edit(_INIT, "    syscalls.set_dumpable(False)\n", ""),),

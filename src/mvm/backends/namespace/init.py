@@ -18,7 +18,7 @@ import signal
 from typing import TYPE_CHECKING, NoReturn
 
 from mvm.backends.namespace import channel, root
-from mvm.kernel import landlock, seccomp, syscalls
+from mvm.kernel import cores, landlock, seccomp, syscalls
 
 if TYPE_CHECKING:
     import socket
@@ -59,7 +59,9 @@ def _confine(plan: Plan, owned: Sequence[int], rlimits: Sequence[tuple[int, int]
     syscalls.join_new_keyring()
     syscalls.unshare(syscalls.NEWNS)
     root.build(plan.view, identity, owned)
-    _set_rlimits(rlimits)
+    cores.leave_none(for_good=True)
+    for kind, value in rlimits:
+        resource.setrlimit(kind, (value, value))
     if identity.outside_uid != os.geteuid():
         os.setgroups([])
         os.setresgid(*[identity.outside_gid] * 3)
@@ -80,11 +82,6 @@ def _confine(plan: Plan, owned: Sequence[int], rlimits: Sequence[tuple[int, int]
     seccomp.install(seccomp.program(os.uname().machine))
     syscalls.die_with_parent()  # the kernel forgot it when the credentials changed
     syscalls.set_dumpable(False)
-
-
-def _set_rlimits(rlimits: Sequence[tuple[int, int]]) -> None:
-    for kind, value in ((resource.RLIMIT_CORE, 0), *rlimits):
-        resource.setrlimit(kind, (value, value))
 
 
 def _restrict_files(plan: Plan) -> None:
