@@ -125,6 +125,7 @@ LED_ELSEWHERE: dict[str, Callable[[], tuple[socket.socket, ...]]] = {
     "unix, unconnected": lambda: (socket.socket(socket.AF_UNIX),),
 }
 STREAMS = ("stdin", "stdout", "stderr")
+SAYS = ("sh", "-c", "echo it-was-run; echo it-was-run >&2")
 
 
 @pytest.mark.parametrize("stream", STREAMS)
@@ -134,14 +135,16 @@ def test_a_socket_that_can_be_led_elsewhere_is_no_stream(
     mvmctl: Mvmctl, kind: str, stream: str, verb: str
 ) -> None:
     """42: through it the workload would speak from the host's network; a local connection is handed on."""
-    command = ["--", "sh", "-c", "echo it-was-run; echo it-was-run >&2"]
+    command = ["--", *SAYS]
     words = [verb, "-i", "agent", *command] if verb == "exec" else [verb, *command]
     if verb == "exec":
         mvmctl("up", "-d", "--name", "agent").expect(0)
     opened, pair = LED_ELSEWHERE[kind](), socket.socketpair()
     refused = _found(mvmctl, words, **{stream: opened[0]})
     passed = _found(mvmctl, words, **{stream: pair[0]})
-    ran = [b"ran" in b"".join(filter(None, (ended.stdout, ended.stderr))) for ended in (refused, passed)]
+    ran = [
+        b"it-was-run" in b"".join(filter(None, (ended.stdout, ended.stderr))) for ended in (refused, passed)
+    ]
     assert ran == [False, True]
     if stream != "stderr":  # where it is, nothing can be said
         assert refused.returncode == 64
@@ -174,7 +177,7 @@ def test_a_stream_is_not_connected_anew(mvmctl: Mvmctl) -> None:
 def test_a_directory_is_no_stream(mvmctl: Mvmctl, tmp_path: Path, stream: str, flags: int) -> None:
     """42: one could be walked out of by `..`; nothing runs. A file is one."""
     directory = os.open(tmp_path, flags | os.O_DIRECTORY)
-    refused = _found(mvmctl, ["run", "--", "sh", "-c", "echo it-was-run; echo it-was-run >&2"], **{stream: directory})
+    refused = _found(mvmctl, ["run", "--", *SAYS], **{stream: directory})
     os.close(directory)
     assert refused.returncode != 0
     assert b"it-was-run" not in b"".join(filter(None, (refused.stdout, refused.stderr)))

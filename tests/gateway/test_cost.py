@@ -1,6 +1,6 @@
-"""What the gateway costs, counted in system calls and not timed: for a connection, and for a megabyte.
+"""What the gateway costs, counted in system calls and not timed: a connection, an exchange on it, a megabyte.
 
-Owns these two counts, of a real sandbox's gateway under strace(1). They hold the gains of
+Owns these counts, of a real sandbox's gateway under strace(1). They hold the gains of
 `docs/explanation/performance.md`: whoever adds a call to each connection changes a number here.
 """
 
@@ -21,12 +21,18 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
-_API = "api.example.test"
+_API, _ECHO = "api.example.test", "echo.example.test"
 _CONNECTIONS = 200
 _MOST_FOR_A_CONNECTION = 25.5
 """accept, getsockname twice, ioctl, socket, connect, epoll_ctl twice, setsockopt, four recv, two send, close
 twice, shutdown, prlimit twice; its beginning and its end in the record; an accept that finds no other: 23.
 And an answer that comes in two parts now and then.
+"""
+_GRANTS = (f"--network-allow={_API}:80", f"--network-allow={_ECHO}:7")
+_EXCHANGES, _PIECE = 2000, 100
+_MOST_FOR_AN_EXCHANGE = 4.5
+"""A recv and a send each way, after the first 64 KiB too: a splice would have to ask whether there is more.
+A piece that comes in two parts now and then.
 """
 _MEGABYTES = 64
 _MOST_FOR_A_MEGABYTE = 20
@@ -39,6 +45,15 @@ for _ in range({_CONNECTIONS}):
         sock.sendall(b"GET / HTTP/1.1\\r\\nHost: {_API}\\r\\nConnection: close\\r\\n\\r\\n")
         while sock.recv(65536):
             pass
+"""
+_CHAT = f"""
+import socket
+with socket.create_connection(("{_ECHO}", 7)) as sock:
+    for _ in range({_EXCHANGES}):
+        sock.sendall(b"x" * {_PIECE})
+        got = 0
+        while got < {_PIECE}:
+            got += len(sock.recv(65536))
 """
 _FETCH = f"""
 import socket
@@ -55,7 +70,7 @@ with socket.create_connection(("{_API}", 80)) as sock:
 def counted(mvmctl: Mvmctl, internet: Internet, tmp_path: Path) -> Counted:
     """A sandbox whose gateway is watched by strace while something runs in it."""
     assert internet is not None
-    mvmctl("up", "-d", "--name", "counted", "--network-allow", f"{_API}:80").expect(0)
+    mvmctl("up", "-d", "--name", "counted", *_GRANTS).expect(0)
     return Counted(mvmctl, tmp_path / "calls")
 
 
@@ -95,6 +110,13 @@ def test_a_connection_costs_so_many_calls(counted: Counted) -> None:
     each = (counted.calls(_VISIT) - idle) / _CONNECTIONS
     assert idle < 300
     assert 10 < each <= _MOST_FOR_A_CONNECTION
+
+
+def test_an_exchange_costs_so_many_calls(counted: Counted) -> None:
+    """What is said in small pieces on a long connection takes no more calls than the first of it."""
+    idle = counted.calls("pass")
+    each = (counted.calls(_CHAT) - idle) / _EXCHANGES
+    assert 3 < each <= _MOST_FOR_AN_EXCHANGE
 
 
 def test_a_megabyte_costs_so_many_calls(counted: Counted) -> None:

@@ -149,8 +149,9 @@ class Loop:
                     handler(events)
             if self._timers:
                 self._ring()
-            for _ in range(len(self._soon)):
-                self._soon.popleft()()
+            if self._soon:
+                for _ in range(len(self._soon)):
+                    self._soon.popleft()()
 
     def _patience(self) -> float:
         if self._soon or self._stopping:

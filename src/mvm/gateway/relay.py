@@ -1,8 +1,8 @@
 """Bytes of one open flow, both ways, until both ends are through.
 
-Owns two sockets and the pipes between them. A direction moves its first 64 KiB by recv and send,
-then by splice(2) through a pooled pipe that is held only while it holds bytes (a plain user gets
-few large pipes). Edge-triggered: a short read means drained, unless the sender has hung up.
+Owns two sockets and the pipes between them. A direction moves its first 64 KiB, and whatever comes in
+small pieces, by recv and send; the rest by splice(2) through a pooled pipe that is held only while it
+holds bytes (a plain user gets few large pipes). Edge-triggered: a short read means drained, unless the sender has hung up.
 Half-close carries on: the answer comes back after the client's FIN. Must never open anything,
 look at a byte, or take in more while the target has not taken what is there (back-pressure).
 """
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 EVENTS = READ | WRITE | PEER_CLOSED | EDGE
 COPY_BYTES = 1 << 16
 _PROMOTE_AFTER = 1 << 16
+_SMALL = (
+    1 << 12
+)  # copied sooner than spliced: a short recv tells that nothing is left, a short splice does not
 _PIPE_BYTES = 1 << 18
 _ROUNDS_A_TURN = 32
 _POOLED_PIPES = 32
@@ -112,6 +115,7 @@ class Half:
 
     __slots__ = (
         "_filled",
+        "_last",
         "_pending",
         "_pipe",
         "_pipes",
@@ -129,7 +133,7 @@ class Half:
         self._pipes, self._tally = pipes, tally
         self._pending: bytes | memoryview = b""
         self._pipe: Pipe | None = None
-        self._filled = 0
+        self._filled = self._last = 0
         self.carried = 0
         self.drained = self.ended = self.hung_up = False
 
@@ -172,7 +176,7 @@ class Half:
             Refusal: the budget is used up.
             OSError: the source is gone.
         """
-        if self.carried >= _PROMOTE_AFTER:
+        if self._last > _SMALL and self.carried >= _PROMOTE_AFTER:
             return self.fill(_PIPE_BYTES)
         return self._copy(COPY_BYTES)
 
@@ -195,6 +199,7 @@ class Half:
         return bool(data)
 
     def _count(self, size: int) -> None:
+        self._last = size
         self.carried += size
         self._tally.carried += size
 
