@@ -2,9 +2,9 @@
 
 Owns two sockets and the pipes between them. A direction moves its first 64 KiB, and whatever comes in
 small pieces, by recv and send; the rest by splice(2) through a pooled pipe that is held only while it
-holds bytes (a plain user gets few large pipes). Edge-triggered: a short read means drained, unless the sender has hung up.
-Half-close carries on: the answer comes back after the client's FIN. Must never open anything,
-look at a byte, or take in more while the target has not taken what is there (back-pressure).
+holds bytes (a plain user gets few large pipes). Edge-triggered: a short read means drained, unless the
+sender has hung up. Half-close carries on: the answer comes back after the client's FIN. Must never open
+anything, look at a byte, or take in more while the target has not taken what is there (back-pressure).
 """
 
 from __future__ import annotations
