@@ -1,4 +1,4 @@
-"""Crash reports: no process of a sandbox leaves one, nor starts the host's program that writes them (44)."""
+"""Crash reports: no process of a sandbox leaves one, nor starts the host's program that writes them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.escape import processes
 from tests.sandbox.reaching import python
 
 if TYPE_CHECKING:
@@ -19,21 +20,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.escape
 
 _NOTHING = "00000000"
-
-
-def _below(top: int) -> set[int]:
-    """A process and all that it has started."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-    found = {top}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
 
 
 def _limit(pid: int) -> tuple[str, ...]:
@@ -62,7 +48,7 @@ def _with_cores() -> Iterator[None]:
 @pytest.mark.usefixtures("_with_cores")
 @pytest.mark.parametrize("most", ["unlimited", "0"])
 def test_no_process_of_a_sandbox_leaves_an_image(mvmctl: Mvmctl, most: str) -> None:
-    """Supervisor, keeper, init and command: a limit of 1, at which a piped core_pattern starts nothing.
+    """44: supervisor, keeper, init and command: a limit of 1, at which a piped core_pattern starts nothing.
 
     Where the caller's hard limit is 0, which an ordinary user can't raise, no memory would be told of.
     """
@@ -73,24 +59,18 @@ def test_no_process_of_a_sandbox_leaves_an_image(mvmctl: Mvmctl, most: str) -> N
     mvmctl.command = ["sh", "-c", f'ulimit -c {most} && exec "$@"', "sh", *mvmctl.command]
     running = mvmctl.start("run", "--", "sh", "-c", "echo ready; exec sleep 600")
     running.until("ready\n")
-    pids = _below(running.process.pid)
+    pids = processes.below(running.process.pid)
     assert len(pids) == 4
     assert {_limit(pid)[0] for pid in pids} == {wanted}
     assert {_filter(pid) for pid in pids} == {_NOTHING}
-    inside = [pid for pid in pids if len(_ids(pid)) > len(_ids(os.getpid()))]
+    inside = processes.inside(running.process.pid)
     assert {_limit(pid) for pid in inside} == {(wanted, wanted)}
     assert len(inside) == 2
     assert _filter(os.getpid()) != _NOTHING
 
 
-def _ids(pid: int) -> list[str]:
-    """A process's ids, one in each pid namespace from ours on."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(line for line in lines if line.startswith("NSpid:")).split()[1:]
-
-
 def test_a_joined_terminal_is_in_no_image(mvmctl: Mvmctl) -> None:
-    """`exec`, through which what is typed and shown may pass, leaves none either."""
+    """44: `exec`, through which what is typed and shown may pass, leaves none either."""
     mvmctl("up", "-d", "--name", "agent").expect(0)
     running = mvmctl.start("exec", "agent", "sh", "-c", "echo ready; exec sleep 600")
     running.until("ready\n")
@@ -112,7 +92,7 @@ print(most, said, r.getrlimit(CORE) == (most, most), r.getrlimit(FILES))
 
 
 def test_a_workload_keeps_the_limit_of_cores(mvmctl: Mvmctl) -> None:
-    """It is told that it lowered it, and has not: at 0 its crash could start a program of the host's root.
+    """44: it is told that it lowered it, and has not: at 0 its crash could start a program of the host's.
 
     Any other limit it lowers as ever.
     """
