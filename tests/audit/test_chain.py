@@ -10,7 +10,7 @@ import pytest
 from mvm.audit.chain import GENESIS, LONGEST_LINE, Verdict, link, sign_seal, verify_lines
 from mvm.audit.keys import PublicKey, SigningKey, public_key
 from mvm.audit.record import make_record
-from mvm.canonical import encode
+from mvm.canonical import digest_of_bytes, encode
 
 TIME = "2025-01-31T23:59:59.000001Z"
 
@@ -123,9 +123,11 @@ def test_an_unsealed_log_detects_all_but_its_last_line(data: bytes) -> None:
         assert not judge(changed, None).sound, place
 
 
-def test_nothing_may_follow_the_seal(data: bytes, key: PublicKey) -> None:
-    """A line, or a piece of one, after the seal is bad."""
-    for more in (b"x", b"\n", split(data)[0]):
+def test_nothing_may_follow_the_seal(data: bytes, key: PublicKey, run: str) -> None:
+    """A line, or a piece of one, after the seal is bad: one that follows from the seal as it should, too."""
+    record = make_record("run.started", {"name": "late"}, seq=6, time=TIME, run=run)
+    following, _ = link(digest_of_bytes(split(data)[-1][:-1]), record)
+    for more in (b"x", b"\n", split(data)[0], following):
         verdict = judge(data + more, key)
         assert (verdict.sound, verdict.line) == (False, 6)
 
@@ -200,6 +202,15 @@ def test_a_line_without_end_is_bad() -> None:
 def test_an_empty_log_is_unsealed() -> None:
     """A log without a line, as a crash right after its making leaves it, is good and unsealed."""
     assert judge(b"", None) == Verdict(records=0, head=GENESIS, sealed=False)
+
+
+def test_a_line_that_says_another_number_is_bad(run: str) -> None:
+    """Though its chain is right: a number is what people and reports name a line by."""
+    first, head = link(GENESIS, make_record("run.started", {"name": "x"}, seq=1, time=TIME, run=run))
+    for seq in (1, 2, 3):
+        record = make_record("run.ended", {"outcome": "completed"}, seq=seq, time=TIME, run=run)
+        verdict = judge(first + link(head, record)[0], None)
+        assert (verdict.sound, verdict.line) == ((True, None) if seq == 2 else (False, 2)), seq
 
 
 def test_lines_are_canonical(run: str) -> None:

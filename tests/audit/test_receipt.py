@@ -18,7 +18,7 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # its __all__ is for readers
 
-from mvm.audit.chain import verify_lines
+from mvm.audit.chain import link, sign_seal, verify_lines
 from mvm.audit.keys import PublicKey, SigningKey, signing_key
 from mvm.audit.log import Log
 from mvm.audit.receipt import (
@@ -342,6 +342,17 @@ def test_a_log_sealed_anew_with_the_same_key_is_refused(state: str, tmp_path: Pa
     forged = Path(log.path).read_bytes()
     assert verify_lines(forged.splitlines(keepends=True), PublicKey(kept.key.public)).sealed
     assert "the receipt says another" in kept.check(forged)
+
+
+def test_a_log_sealed_once_more_is_refused(state: str) -> None:
+    """The same history under another good seal of the same key is another file than the receipt is about."""
+    kept = Kept(state, "one", "a.example")
+    lines = kept.data.splitlines(keepends=True)
+    seal = {name: value for name, value in json.loads(lines[-1]).items() if name not in {"prev", "signature"}}
+    line, _ = link(kept.head, sign_seal(kept.head, {**seal, "time": "2099-01-01T00:00:00.000001Z"}, kept.key))
+    again = b"".join([*lines[:-1], line])
+    assert verify_lines(again.splitlines(keepends=True), PublicKey(kept.key.public)).sealed
+    assert "digest" in kept.check(again)
 
 
 def test_a_log_without_a_seal_has_no_receipt(state: str, run: str) -> None:
