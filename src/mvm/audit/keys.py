@@ -10,6 +10,7 @@ section 10.3): a fixed prefix and 32 bytes. That saves 8 ms of imports at the en
 
 from __future__ import annotations
 
+import contextlib
 import os
 from binascii import a2b_base64, b2a_base64
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from mvm.canonical import digest_of_bytes
 from mvm.errors import AuditError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 KEYS = "keys"
@@ -32,13 +35,18 @@ _LONGEST_FILE = 1024
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
+def load() -> None:
+    """Load what it takes to sign and to verify: 7 ms, best spent while something else is waited for."""
+    import cryptography.hazmat.primitives.asymmetric.ed25519  # noqa: F401  the next import finds it
+
+
 class SigningKey:
     """A private key; the `Signer` of `audit.chain`."""
 
     __slots__ = ("_key", "identity", "public")
 
     def __init__(self, secret: bytes) -> None:
-        from cryptography.hazmat.primitives.asymmetric import ed25519  # 7 ms
+        from cryptography.hazmat.primitives.asymmetric import ed25519
 
         self._key: Ed25519PrivateKey = ed25519.Ed25519PrivateKey.from_private_bytes(secret)
         self.public = self._key.public_key().public_bytes_raw()
@@ -55,7 +63,7 @@ class PublicKey:
     __slots__ = ("_key", "identity")
 
     def __init__(self, raw: bytes) -> None:
-        from cryptography.hazmat.primitives.asymmetric import ed25519  # 7 ms
+        from cryptography.hazmat.primitives.asymmetric import ed25519
 
         self._key: Ed25519PublicKey = ed25519.Ed25519PublicKey.from_public_bytes(raw)
         self.identity = digest_of_bytes(raw)
@@ -71,6 +79,21 @@ class PublicKey:
         return True
 
 
+def require_key(directory: str) -> None:
+    """Make sure that there is a key to sign with, without loading what it takes to sign: that is 4 MB.
+
+    Args:
+        directory: the state directory; made with mode 0700 if it is not there.
+
+    Raises:
+        AuditError: as for `signing_key`.
+    """
+    with _opened(directory) as keys:
+        secret = _secret(directory, keys)
+        if _read(PUBLIC_FILE, "PUBLIC KEY", _SPKI, below=keys) is None:
+            _publish(keys, SigningKey(secret).public)
+
+
 def signing_key(directory: str) -> SigningKey:
     """Load this state directory's signing key, making it if there is none.
 
@@ -83,28 +106,43 @@ def signing_key(directory: str) -> SigningKey:
     Raises:
         AuditError: the key cannot be made or read, is not a key, or others could read it.
     """
-    state = open_private(directory)
-    try:
-        keys = open_private(KEYS, below=state)
-    finally:
-        os.close(state)
-    try:
-        secret = _read(PRIVATE_FILE, "PRIVATE KEY", _PKCS8, below=keys)
-        if secret is None:
-            place_file(keys, PRIVATE_FILE, _pem("PRIVATE KEY", _PKCS8 + os.urandom(_KEY_BYTES)))
-            secret = _read(PRIVATE_FILE, "PRIVATE KEY", _PKCS8, below=keys)
-        if secret is None:
-            msg = f"the signing key in {directory}/{KEYS} disappeared while it was made"
-            raise AuditError(msg)
-        key = SigningKey(secret)
+    with _opened(directory) as keys:
+        key = SigningKey(_secret(directory, keys))
         if _read(PUBLIC_FILE, "PUBLIC KEY", _SPKI, below=keys) != key.public:
-            place_file(keys, PUBLIC_FILE, _pem("PUBLIC KEY", _SPKI + key.public), replace=True)
+            _publish(keys, key.public)
+    return key
+
+
+@contextlib.contextmanager
+def _opened(directory: str) -> Iterator[int]:
+    try:
+        state = open_private(directory)
+        try:
+            keys = open_private(KEYS, below=state)
+        finally:
+            os.close(state)
+        try:
+            yield keys
+        finally:
+            os.close(keys)
     except OSError as error:
         msg = f"the signing key in {directory}/{KEYS} cannot be used: {error.strerror}"
         raise AuditError(msg, hint="the directory must be yours and writable") from error
-    finally:
-        os.close(keys)
-    return key
+
+
+def _secret(directory: str, keys: int) -> bytes:
+    secret = _read(PRIVATE_FILE, "PRIVATE KEY", _PKCS8, below=keys)
+    if secret is None:
+        place_file(keys, PRIVATE_FILE, _pem("PRIVATE KEY", _PKCS8 + os.urandom(_KEY_BYTES)))
+        secret = _read(PRIVATE_FILE, "PRIVATE KEY", _PKCS8, below=keys)
+    if secret is None:
+        msg = f"the signing key in {directory}/{KEYS} disappeared while it was made"
+        raise AuditError(msg)
+    return secret
+
+
+def _publish(keys: int, public: bytes) -> None:
+    place_file(keys, PUBLIC_FILE, _pem("PUBLIC KEY", _SPKI + public), replace=True)
 
 
 def public_key(directory: str) -> PublicKey | None:

@@ -127,6 +127,10 @@ class Foreground(Listener):
         )
         for tap in self._taps:
             tap.close_entrance()
+        if self._streams.log is None:  # somebody waits for the end, and the seal is part of it
+            from mvm.audit.keys import load
+
+            self._supervisor.loop.soon(load)
 
     def _open_streams(self) -> list[int]:
         from mvm.supervisor.streams import Capture, ConsoleLog, Tap, write_to

@@ -76,7 +76,6 @@ class Sandbox:
         self._state = state_directory(environ)
         self._place: registry.Place | None = None
         self._log: Log | None = None
-        self._key: SigningKey | None = None
         self._machine: Machine | None = None
         self._gateway: Gateway | None = None
         self._control: Control | None = None
@@ -113,10 +112,10 @@ class Sandbox:
         machine = self._machine = self._backend.start(plan, self._open_door, self._clear_name)
         self._place = registry.take(plan.name, self._environ)
         # The machine makes itself on another processor meanwhile; what it is forked from stays small.
-        from mvm.audit.keys import signing_key
+        from mvm.audit.keys import require_key
         from mvm.gateway.gateway import Gateway
 
-        self._key = signing_key(self._state)
+        require_key(self._state)
         machine.establish()
         record_start(self._log, plan, self.request, machine.limits)
         for descriptor in machine.descriptors:
@@ -310,10 +309,9 @@ class Sandbox:
         self._image.close()
 
     def _seal(self, result: dict[str, object]) -> None:
-        log, gateway, key = self._log, self._gateway, self._key
+        log, gateway, key = self._log, self._gateway, None
         assert log is not None, "sealed before begin"
         assert gateway is not None, "sealed before begin"
-        assert key is not None, "sealed before begin"
         cause, status = result["cause"], result["exit_code"]
         try:
             if self.error is None:
@@ -328,13 +326,19 @@ class Sandbox:
                     up=gateway.totals[0],
                     down=gateway.totals[1],
                 )
+                key = self._signing_key()
                 log.seal(key)
         except AuditError as error:
             self.error = error
         finally:
             log.close()
-        if self._receipt is not None and self.error is None:
+        if self._receipt is not None and key is not None and self.error is None:
             self._give_receipt(self._receipt, log.path, key, result)
+
+    def _signing_key(self) -> SigningKey:
+        from mvm.audit.keys import signing_key
+
+        return signing_key(self._state)
 
     def _give_receipt(self, place: Place, log: str, key: SigningKey, result: dict[str, object]) -> None:
         try:
@@ -363,14 +367,14 @@ class Sandbox:
         try:
             if not log.records:
                 log.discard()
-            elif self._key is not None and isinstance(why, MvmError | KeyboardInterrupt):
+            elif isinstance(why, MvmError | KeyboardInterrupt):
                 log.append(
                     Kind.RUN_ENDED,
                     outcome=Outcome.REFUSED if isinstance(why, MvmError) else Outcome.KILLED,
                     exit_code=why.exit_code if isinstance(why, MvmError) else _EXIT_INTERRUPTED,
                     duration_s=round(time.monotonic() - self._began, 6),
                 )
-                log.seal(self._key)
+                log.seal(self._signing_key())
         except AuditError:
             return  # `why` is told; what can't be sealed is unsealed
         finally:
