@@ -21,8 +21,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
+import select
 import socket
 import ssl
 import subprocess
@@ -31,6 +33,8 @@ import time
 
 MARK = "\x1e"
 _PATIENCE_S = 8.0
+_LONG_PATIENCE_S = 50.0
+_DROP_S = 0.25
 _CHUNK = 1 << 16
 _AUTHORITY = "/ca.pem"
 _RECORD_HEADER = 5
@@ -103,6 +107,32 @@ def talk(
         except (ConnectionResetError, BrokenPipeError):
             outcome = "reset"
     return {"outcome": outcome, "data": heard[:_CHUNK].decode("latin-1"), "bytes": len(heard)}
+
+
+def trickle(host: str, port: int, opening: str, drops: list[str]) -> Said:
+    """Open a connection for each of `drops`, say `opening`, and go on with its bytes, four a second."""
+    heard = {
+        _connect(host, port, socket.AF_UNSPEC): (bytearray(), iter(each.encode("latin-1"))) for each in drops
+    }
+    listening = set(heard)
+    for sock in heard:
+        sock.sendall(opening.encode("latin-1"))
+    began = time.monotonic()
+    while listening and time.monotonic() - began < _LONG_PATIENCE_S:
+        for sock in select.select(listening, (), (), _DROP_S)[0]:
+            data = b""
+            with contextlib.suppress(ConnectionResetError):
+                data = sock.recv(_CHUNK)
+            heard[sock][0].extend(data)
+            if not data:
+                listening.discard(sock)
+        for sock in listening:
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                sock.send(bytes(itertools.islice(heard[sock][1], 1)))
+    for sock in heard:
+        sock.close()
+    said = [data.decode("latin-1") for data, _ in heard.values()]
+    return {"outcome": "silence" if listening else "end", "heard": said}
 
 
 def tls(
@@ -285,7 +315,8 @@ def _is_enough(heard: bytes, want: int | str | None) -> bool:
 
 
 ACTS = {
-    act.__name__: act for act in (resolve, connect, talk, tls, datagram, datagrams, until_changed, run, write)
+    act.__name__: act
+    for act in (resolve, connect, talk, trickle, tls, datagram, datagrams, until_changed, run, write)
 }
 
 if __name__ == "__main__":
