@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import subprocess
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.escape.confinement import program
+from tests.escape.unix_sockets import KINDS, HostSocket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,45 +25,6 @@ pytestmark = pytest.mark.escape
 
 PORT, HOST_PORT = 18080, 18082
 ABSENT = frozenset({"ENOENT", "EACCES"})
-KINDS = {"stream": socket.SOCK_STREAM, "dgram": socket.SOCK_DGRAM, "seqpacket": socket.SOCK_SEQPACKET}
-
-
-class HostSocket:
-    """A UNIX socket of the host that anybody may connect to."""
-
-    def __init__(self, name: str, kind: socket.SocketKind) -> None:
-        self.name, self._kind = name, kind
-        self._sock = socket.socket(socket.AF_UNIX, kind)
-        self._sock.bind(f"\0{name[1:]}" if name.startswith("@") else name)
-        if not name.startswith("@"):
-            Path(name).chmod(0o777)
-        if kind != socket.SOCK_DGRAM:
-            self._sock.listen()
-        self._sock.setblocking(False)
-
-    def arrived(self) -> int:
-        """How often somebody has come since this was last asked."""
-        found = 0
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                if self._kind == socket.SOCK_DGRAM:
-                    self._sock.recv(64)
-                else:
-                    self._sock.accept()[0].close()
-                found += 1
-        return found
-
-    def knock(self) -> None:
-        """Come from the host itself."""
-        with socket.socket(socket.AF_UNIX, self._kind) as client:
-            client.connect(f"\0{self.name[1:]}" if self.name.startswith("@") else self.name)
-            client.send(b"x")
-
-    def close(self) -> None:
-        """Take it away."""
-        self._sock.close()
-        if not self.name.startswith("@"):
-            Path(self.name).unlink()
 
 
 # ---- 41: UNIX sockets of the host

@@ -14,7 +14,7 @@ from mvm.images.host import host_view
 from mvm.plan.view import Bind, File, Link, View
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 RESOLVERS = (ip_address("198.18.0.1"), ip_address("fd00:6d76:6d::1"))
@@ -84,6 +84,7 @@ class Home:
         volumes: tuple[Bind, ...] = (),
         cwd: str = "/",
         environ: Mapping[str, str] | None = None,
+        hidden: Sequence[str] = (),
     ) -> View:
         """Return the view of a caller with this home and PATH."""
         return host_view(
@@ -95,6 +96,7 @@ class Home:
             resolvers=RESOLVERS,
             workspace=workspace,
             volumes=volumes,
+            hidden=hidden,
         )
 
     def shown(self, view: View) -> set[str]:

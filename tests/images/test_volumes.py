@@ -187,7 +187,7 @@ def test_sockets_directly_in_a_workspace_are_covered(home: Home, work: str) -> N
     """Who answers there is outside; an empty file lies over it, and a warning names it."""
     os.rename(f"{work}/socket", f"{work}/data/socket")
     view = home.view(workspace=f"{work}/data")
-    assert File(f"{work}/data/socket", b"", 0, over=True) in view.entries
+    assert File(f"{work}/data/socket", b"", 0, over=True, hides=True) in view.entries
     assert [finding.code for finding in view.findings] == ["socket-covered"]
     assert "socket" in view.findings[0].message
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 HERE = landlock.abi()
 VERSIONS = range(1, 8)
 FILES, SCOPES = frozenset({"files"}), frozenset({"files", "abstract-sockets", "signals"})
+SOCKETS = SCOPES | {"sockets"}
 
 
 def _need(version: int) -> None:
@@ -135,6 +136,28 @@ def test_abstract_sockets_of_others_are_out_of_reach(version: int) -> None:
         assert _restricted(version, [], act) == ["EPERM" if version >= 6 else "ok", "ok"]
 
 
+@pytest.mark.parametrize("version", [7, 9])
+def test_socket_files_of_others_are_out_of_reach(version: int, tmp_path: Path) -> None:
+    """From version 9 on a socket file outside refuses, in a writable place too; an own one answers."""
+    names = [str(tmp_path / name) for name in ("others", "own")]
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(names[0])
+        listener.listen()
+
+        def act() -> list[str]:
+            own = socket.socket(socket.AF_UNIX)
+            own.bind(names[1])
+            own.listen()
+            return [_tried(partial(socket.socket(socket.AF_UNIX).connect, name)) for name in names]
+
+        assert _restricted(version, [str(tmp_path)], act) == ["EACCES" if version >= 9 else "ok", "ok"]
+
+
+def test_the_right_to_sockets_is_asked_of_kernels_that_know_it() -> None:
+    """An older one refuses a rule set with a right that it doesn't know, and with it every start."""
+    assert [landlock.rights(version).sockets for version in (7, 8, 9, 99)] == [0, 0, 1 << 16, 1 << 16]
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_signals_reach_only_those_under_the_same_rules(version: int) -> None:
     """From version 6 on the parent outside gets no signal; an own child does."""
@@ -185,7 +208,8 @@ def test_what_is_restricted_is_told() -> None:
         (0, frozenset()),
         (1, frozenset()),
         *[(v, FILES) for v in range(2, 6)],
-        *[(v, SCOPES) for v in (6, 7, 8, 99)],
+        *[(v, SCOPES) for v in (6, 7, 8)],
+        *[(v, SOCKETS) for v in (9, 99)],
     ],
 )
 def test_each_version_restricts_what_it_can(version: int, words: frozenset[str]) -> None:

@@ -66,9 +66,13 @@ def _detach(wanted: Wanted, *, as_json: bool) -> int:
     from mvm.cli.progress import told
     from mvm.supervisor.daemon import start_detached
 
-    for finding in wanted.request.warnings:
-        err(f"mvmctl: warning: {finding.message}")
-    started = start_detached(wanted.request, wanted.environ, working_directory(), told=told)
+    started = start_detached(
+        wanted.request,
+        wanted.environ,
+        working_directory(),
+        told=told,
+        warned=lambda finding: err(f"mvmctl: warning: {finding.message}"),
+    )
     if as_json:
         from mvm.cli.printing import print_json
 

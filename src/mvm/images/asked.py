@@ -1,7 +1,8 @@
 """What a caller asks to be seen beside the image: volumes and the workspace, with their places inside.
 
-Owns how these are laid into a tree, and the covering of sockets and of mvm's own directories in them. Must
-never make a mount point on the host.
+Owns how these are laid into a tree, and the covering of sockets and of mvm's own directories in them: a
+socket answers through a read-only mount as well (unix(7)). Must never make a mount point on the host, nor
+walk through what was asked for, which may be large.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import stat
 from typing import TYPE_CHECKING
 
 from mvm.errors import Finding, PolicyRefused
+from mvm.images.bound import BoundSockets
+from mvm.images.refused import shown
 from mvm.images.trace import lies_in
 from mvm.plan.view import Bind
 
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
 
     from mvm.images.tree import Tree
 
+MOST_SOCKETS = 1024
+"""How many sockets are covered in one volume; each is a mount."""
+_MOST_NAMED = 8
 LASTING = "/workspace"
 """Where a workspace that outlives its sandbox is seen, as its home."""
 
@@ -56,6 +62,11 @@ def add_asked(tree: Tree, asked: tuple[Bind, ...], hidden: Sequence[str]) -> Non
     Raises:
         PolicyRefused: one has no place to be mounted on, or is mvm's own.
     """
+    if not asked:
+        return
+    known = BoundSockets([bind.source for bind in asked])
+    if not known.whole:
+        tree.findings.append(_not_all_known())
     for bind in asked:
         placed = bind._replace(target=tree.inside(bind.target))
         below = tree.host_path(placed.target)
@@ -64,7 +75,7 @@ def add_asked(tree: Tree, asked: tuple[Bind, ...], hidden: Sequence[str]) -> Non
         if any(lies_in(placed.source, own) for own in hidden):
             raise _no_place(bind, f"{bind.source!r} is mvm's own: its record, or its sockets", "name another")
         tree.bind(placed)
-        _cover_sockets(tree, placed)
+        _cover_sockets(tree, placed, known, hidden)
         for own in hidden:
             if lies_in(own, placed.source):
                 target = placed.target + own[len(placed.source) :]
@@ -83,25 +94,54 @@ def _check_place(tree: Tree, bind: Bind, below: str) -> None:
         )
 
 
-def _cover_sockets(tree: Tree, bind: Bind) -> None:
-    """Cover the sockets that lie directly in what was asked for: who answers there is outside."""
+def _cover_sockets(tree: Tree, bind: Bind, known: BoundSockets, hidden: Sequence[str]) -> None:
+    """Cover the sockets in what was asked for: who answers there is outside.
+
+    Those that lie in it directly, whoever made them, and all that the kernel's list shows deeper in.
+    """
     try:
         with os.scandir(bind.source) as entries:
-            sockets = sorted(entry.name for entry in entries if _is_socket(entry))
-    except OSError:  # a single file, or one that isn't ours to list
+            sockets = {entry.name for entry in entries if _is_socket(entry)}
+    except NotADirectoryError:
         return
-    for name in sockets:
-        tree.file(f"{bind.target}/{name}", b"", 0)
+    except OSError:  # not ours to list; what is deeper may still be ours to reach
+        sockets = set()
+    sockets |= {
+        path[len(bind.source) :].lstrip("/")
+        for path in known.below(bind.source)
+        if not any(lies_in(path, own) for own in hidden)
+    }
+    if len(sockets) > MOST_SOCKETS:
+        message = f"{bind.source!r} holds {len(sockets)} sockets of this machine, too many to cover"
+        raise _no_place(bind, message, "name the one directory below it that the workload needs")
+    for name in sorted(sockets):
+        tree.cover(f"{bind.target}/{name}")
     if sockets:
-        tree.findings.append(
-            Finding(
-                code="socket-covered",
-                path=f"--{bind.reason}",
-                message=f"{bind.source!r} holds sockets of this machine, now covered: {', '.join(sockets)}",
-                hint="grant what the workload needs to reach by --network-allow",
-                severity="warning",
-            )
-        )
+        tree.findings.append(_covered(bind, sorted(sockets)))
+
+
+def _covered(bind: Bind, sockets: Sequence[str]) -> Finding:
+    more = len(sockets) - _MOST_NAMED
+    named = ", ".join(shown(os.fsencode(name)) for name in sockets[:_MOST_NAMED]) + (
+        f" and {more} more" if more > 0 else ""
+    )
+    return Finding(
+        code="socket-covered",
+        path=f"--{bind.reason}",
+        message=f"{bind.source!r} holds sockets of this machine, now covered: {named}",
+        hint="grant what the workload needs to reach by --network-allow",
+        severity="warning",
+    )
+
+
+def _not_all_known() -> Finding:
+    return Finding(
+        code="sockets-unknown",
+        path="--volume",
+        message="not all sockets of this machine could be looked at: one that lies in it may be reached",
+        hint="name the one directory that the workload needs",
+        severity="warning",
+    )
 
 
 def _is_socket(entry: os.DirEntry[str]) -> bool:

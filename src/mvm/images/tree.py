@@ -79,6 +79,10 @@ class Tree:
         over = makes or isinstance(self.covering(target), Bind)
         self.entries.append(File(target, content, mode, over, makes))
 
+    def cover(self, target: str) -> None:
+        """Lay an empty file over a socket of the host that a bind shows."""
+        self.entries.append(File(target, b"", 0, over=True, hides=True))
+
     def link(self, target: str, to: str) -> None:
         """Add a symbolic link, unless a bind shows that place already or the same link is there."""
         if (

@@ -13,6 +13,9 @@ What each version gives, and what is made of it:
     5  6.10        (ioctl on devices: not used; a sandbox has terminals and /dev/null alike only)
     6  6.12        abstract UNIX sockets and signals reach only processes under the same restriction
     7  6.15        the workload's own rule sets write nothing into the host's audit log
+    8  7.0         (restricting all threads at once: not used; init has one)
+    9  7.1         UNIX sockets with a place in the file system likewise, wherever they lie and whenever they
+                   were made (LANDLOCK_ACCESS_FS_RESOLVE_UNIX, which no rule of ours gives)
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ _VERSION = 1
 _PATH_BENEATH = 1
 _WRITE_FILE, _TRUNCATE, _REFER = 1 << 1, 1 << 14, 1 << 13
 _MAKE_AND_REMOVE = 0b1_1111_1111 << 4  # remove_dir, remove_file, make_char, dir, reg, sock, fifo, block, sym
+_RESOLVE_UNIX = 1 << 16
 _ABSTRACT_SOCKETS, _SIGNALS = 1, 2
 _LOG_SAME_EXEC_OFF, _LOG_SUBDOMAINS_OFF = 1, 4
 
@@ -45,12 +49,14 @@ class Rights(NamedTuple):
     Attributes:
         files: rights on files, as bits.
         directories: rights on what is in directories, as bits.
+        sockets: rights on UNIX sockets made outside of the restriction, as bits; no place opens them.
         scoped: what stays among processes under the same restriction, as bits.
         flags: of landlock_restrict_self(2).
     """
 
     files: int
     directories: int
+    sockets: int
     scoped: int
     flags: int
 
@@ -58,10 +64,11 @@ class Rights(NamedTuple):
 def rights(version: int) -> Rights:
     """Return what a rule set for one version restricts (pure; the table at the head of this file)."""
     if version < 2:
-        return Rights(0, 0, 0, 0)
+        return Rights(0, 0, 0, 0, 0)
     return Rights(
         files=_WRITE_FILE | (_TRUNCATE if version >= 3 else 0),
         directories=_MAKE_AND_REMOVE | _REFER,
+        sockets=_RESOLVE_UNIX if version >= 9 else 0,
         scoped=_ABSTRACT_SOCKETS | _SIGNALS if version >= 6 else 0,
         flags=_LOG_SAME_EXEC_OFF | _LOG_SUBDOMAINS_OFF if version >= 7 else 0,
     )
@@ -79,9 +86,13 @@ def abi() -> int:
 
 
 def restricted(version: int) -> frozenset[str]:
-    """Return what `restrict` restricts under one version: `files`, `abstract-sockets`, `signals` (pure)."""
+    """Return what `restrict` restricts under one version (pure).
+
+    Of `files`, `abstract-sockets`, `signals` and `sockets`.
+    """
     asked = rights(version)
     words = {"files"} if asked.files else set()
+    words |= {"sockets"} if asked.sockets else set()
     return frozenset(words | {"abstract-sockets", "signals"} if asked.scoped else words)
 
 
@@ -102,7 +113,7 @@ def restrict(writable: Sequence[str]) -> frozenset[str]:
     asked = rights(version)
     if not asked.files:
         return frozenset()
-    attributes = struct.pack("=QQQ", asked.files | asked.directories, 0, asked.scoped)
+    attributes = struct.pack("=QQQ", asked.files | asked.directories | asked.sockets, 0, asked.scoped)
     rules = call("landlock_create_ruleset", _CREATE_RULESET, attributes, len(attributes), 0)
     try:
         for path in writable:

@@ -121,6 +121,7 @@ class File(NamedTuple):
         over: whether a file of the host is seen at `target` through an earlier `Bind`: then this one must be
             mounted over it, read-only, and never be written into it.
         makes: whether that file may be missing and is made then, since it lies in an `Overlay`.
+        hides: whether it is there to lie over a socket, and is left out where there is none by then.
     """
 
     target: str
@@ -128,9 +129,12 @@ class File(NamedTuple):
     mode: int
     over: bool
     makes: bool = False
+    hides: bool = False
 
     def describe(self) -> str:
         """Return one line for `--dry-run`."""
+        if self.hides:
+            return f"{self.target} (covered: a socket of this machine)"
         return f"{self.target} (made, {len(self.content)} bytes)"
 
 

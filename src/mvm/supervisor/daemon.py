@@ -22,8 +22,9 @@ from mvm.supervisor.run import Foreground, Streams
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
+    from mvm.errors import Finding
     from mvm.images.image import Told
     from mvm.supervisor.request import Request
 
@@ -34,7 +35,12 @@ def console_path(environ: Mapping[str, str], run: str) -> str:
 
 
 def start_detached(
-    request: Request, environ: Mapping[str, str], cwd: str, *, told: Told = in_silence
+    request: Request,
+    environ: Mapping[str, str],
+    cwd: str,
+    *,
+    told: Told = in_silence,
+    warned: Callable[[Finding], None],
 ) -> dict[str, str]:
     """Start a sandbox in a process of its own and come back when it stands.
 
@@ -43,6 +49,7 @@ def start_detached(
         environ: the caller's environment.
         cwd: the caller's working directory, absolute.
         told: is told of what takes long before it starts.
+        warned: is told, before it starts, of each thing that is no error.
 
     Returns:
         Its `name` and `run`.
@@ -51,6 +58,8 @@ def start_detached(
         UsageError, PolicyRefused, BackendUnavailable, AuditError: nothing was started.
     """
     prepared = prepare(request, environ, cwd, told=told)
+    for finding in prepared.request.warnings:
+        warned(finding)
     plan = prepared.plan
     answer, say = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()

@@ -86,6 +86,7 @@ def prepare(
         who = who if user is None else _identity((user.uid, user.gid))
         view = view_of(image, user, who, places, environ=environ, cwd=cwd, hostname=name)
         view = _with_environment(view, request, environ, name)
+        request = request._replace(warnings=(*request.warnings, *view.findings))
         plan = Plan(
             run=run,
             name=name,

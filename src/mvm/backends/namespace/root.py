@@ -18,7 +18,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, assert_never
 
-from mvm.kernel import mounts, syscalls
+from mvm.kernel import mounts, paths, syscalls
 from mvm.plan.view import Bind, Device, File, Link, Overlay, Terminals, Tmpfs
 
 if TYPE_CHECKING:
@@ -197,6 +197,8 @@ def _make(number: int, entry: Entry, identity: Identity, trees: Iterator[int]) -
             os.symlink(entry.to, _NEW + entry.target)
         case Tmpfs():
             _tmpfs(entry, identity)
+        case File(hides=True):
+            _cover(f"{_FILE}/{number}", entry.target)
         case File(over=True):
             if entry.makes:
                 _make_file(entry.target)
@@ -222,6 +224,26 @@ def _bind(bind: Bind) -> None:
     if not bind.over:
         (_make_directory if is_directory else _make_file)(bind.target)
     mounts.bind(source, _NEW + bind.target)
+
+
+def _cover(file: str, target: str) -> None:
+    """Lay a file over a socket; where it was taken away since it was found there is nothing to hide."""
+    root = os.open(_NEW, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        place = paths.open_in_root(root, os.fsencode(target), os.O_PATH | os.O_NOFOLLOW)
+    except OSError as absent:
+        if absent.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+            return
+        raise
+    finally:
+        os.close(root)
+    try:
+        if stat.S_ISSOCK(os.fstat(place).st_mode):
+            mounts.bind(file, f"{_HOST}/proc/self/fd/{place}")
+    except FileNotFoundError:
+        return  # taken away in this very moment
+    finally:
+        os.close(place)
 
 
 def _attach(bind: Bind, tree: int) -> None:
