@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bench.layout import Layout
 
 _PAGE = Path(__file__).parents[1] / "docs" / "explanation"
-_PARTS = ("door", "answers", "grants", "memory", "crowd", "starts")
+_PARTS = ("door", "anatomy", "answers", "grants", "memory", "crowd", "starts")
 
 
 class Effort(NamedTuple):
@@ -144,7 +144,7 @@ def _parts(wanted: argparse.Namespace, directory: Path, book: Book, random: Rand
     layout = Layout(directory, programs)
     try:
         answers.questions(layout)
-        if parts & {"door", "answers"}:
+        if parts & {"door", "anatomy", "answers"}:
             _beside_peers(layout, book, random, effort, parts, named=wanted.subject or ())
         _alone(layout, book, random, effort, parts)
     finally:
@@ -161,12 +161,12 @@ def _beside_peers(
     named: Sequence[str],
 ) -> None:
     """What is measured while every subject stands."""
-    from bench import answers, door
+    from bench import anatomy, answers, door
     from bench.product import Mvm, Unrecorded
     from bench.subjects import PEERS, Nat, Subject
 
     chosen = [kind for kind in (Nat, *PEERS) if not named or getattr(kind, "name", "") in named]
-    kinds = [Subject, *chosen, Mvm, Unrecorded] if "door" in parts else [Subject, Mvm]
+    kinds = [Subject, *chosen, Mvm, Unrecorded] if parts & {"door", "anatomy"} else [Subject, Mvm]
     standing = door.stand(layout, book, kinds)
     try:
         if "door" in parts:
@@ -176,6 +176,9 @@ def _beside_peers(
             )
             seconds = math.ceil(effort.seconds)
             door.measure_iperf(layout, standing, book, random, rounds=effort.rounds, seconds=seconds)
+        if "anatomy" in parts:
+            print("bench: the anatomy of a connection", flush=True)
+            anatomy.measure_connections(standing, book, layout.directory)
         if "answers" in parts:
             print("bench: answers", flush=True)
             product = next((each for each in standing if type(each) is Mvm), None)
@@ -192,7 +195,7 @@ def _beside_peers(
 
 def _alone(layout: Layout, book: Book, random: Random, effort: Effort, parts: frozenset[str]) -> None:
     """What is measured when no gateway of others stands any more."""
-    from bench import crowd, grants, memory, starts
+    from bench import anatomy, crowd, grants, memory, starts
 
     if "memory" in parts:
         print("bench: memory", flush=True)
@@ -208,6 +211,9 @@ def _alone(layout: Layout, book: Book, random: Random, effort: Effort, parts: fr
         starts.measure(book, random, layout.programs, layout.directory, rounds=effort.starts)
         starts.measure_at_once(book, rounds=effort.at_once, count=50)
         starts.measure_row(book, count=effort.in_a_row)
+    if "anatomy" in parts:
+        print("bench: the anatomy of a start", flush=True)
+        anatomy.measure_starts(book, layout.directory)
 
 
 def _surroundings(directory: Path) -> None:

@@ -33,6 +33,7 @@ class Book:
         self.remarks: Counter[str] = Counter()
         self.others: list[float] = []
         self.facts: dict[str, str] = {}
+        self.calls: dict[str, dict[str, float]] = {}
 
     def add(self, figure: str, subject: str, *values: float) -> None:
         """Keep samples."""
@@ -74,6 +75,7 @@ class Book:
             "remarks": self.remarks,
             "others": self.others,
             "facts": self.facts,
+            "calls": self.calls,
         }
         path.write_text(json.dumps(whole, indent=1), "utf-8")
 
@@ -84,6 +86,6 @@ class Book:
         made = cls()
         made.samples.update(whole["samples"])
         made.left_out, made.others, made.facts = whole["left_out"], whole["others"], whole["facts"]
-        made.order = whole["order"]
+        made.order, made.calls = whole["order"], whole["calls"]
         made.remarks.update(whole["remarks"])
         return made

@@ -12,7 +12,18 @@ import subprocess
 
 PACKAGES = (
     *("haproxy", "nginx-light", "libnginx-mod-stream", "squid", "tinyproxy", "dante-server", "mitmproxy"),
-    *("slirp4netns", "passt", "bubblewrap", "podman", "crun", "runc", "runsc", "iperf3", "nftables"),
+    *(
+        "slirp4netns",
+        "passt",
+        "bubblewrap",
+        "podman",
+        "crun",
+        "runc",
+        "runsc",
+        "iperf3",
+        "nftables",
+        "strace",
+    ),
 )
 _APT = ("apt-get", "-y", "--no-install-recommends", "-qq", "install")
 

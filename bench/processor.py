@@ -29,6 +29,16 @@ def cpu_seconds(pids: Iterable[int], *, with_ended: bool) -> float:
     return sum(sum(map(int, fields[11:last])) for pid, fields in _stats() if pid in wanted) / _TICKS
 
 
+def split_seconds(pids: Iterable[int], *, with_ended: bool = False) -> tuple[float, float]:
+    """The same, what they used themselves and what the kernel used for them apart."""
+    wanted, user, system = frozenset(pids), 0, 0
+    for pid, fields in _stats():
+        if pid in wanted:
+            user += int(fields[11]) + (int(fields[13]) if with_ended else 0)
+            system += int(fields[12]) + (int(fields[14]) if with_ended else 0)
+    return user / _TICKS, system / _TICKS
+
+
 def pss_bytes(pids: Iterable[int]) -> int:
     """Their memory, what they share with others divided among all that share it."""
     return sum(_rollup(pid, "Pss:") for pid in pids)

@@ -52,6 +52,27 @@ _ONE_PROCESSOR = (
     Column("conn/s, one processor", "new/s, 16 at once", ratio=True),
     Column("cpu/conn, one processor", "CPU µs/connection"),
 )
+_ANATOMY = {
+    "conn": (
+        "Where a connection's time goes in its gateway (16 at once)",
+        (
+            Column("user/conn", "itself, µs"),
+            Column("system/conn", "in the kernel, µs"),
+            Column("calls/conn", "system calls", digits=1),
+        ),
+    ),
+    "start": (
+        "Where a start's time goes, all its processes together",
+        (
+            Column("user/start", "themselves, ms", digits=1),
+            Column("system/start", "in the kernel, ms", digits=1),
+            Column("calls/start", "system calls"),
+        ),
+    ),
+}
+_SELDOM = 0.05
+"""Calls that are made less often are left out of the lists."""
+_MOST_LISTED = 14
 _CROWD = (
     Column("crowd, conn/s", "new/s of one, 16 at once"),
     Column("crowd, cpu/conn", "CPU µs/connection"),
@@ -151,6 +172,7 @@ def _tables(book: Book) -> Iterator[str]:
     yield from _table(book, "What the gateway uses", _COST)
     yield from _table(book, "Connections", _CONNECTIONS)
     yield from _table(book, "Client, gateway and server together on one processor", _ONE_PROCESSOR)
+    yield from _anatomy(book, "conn")
     yield from _table(book, "Datagrams", _DATAGRAMS)
     yield from _table(
         book, "Denials, as the client sees them (`direct`: a bare round trip of the same shape)", _DENIALS
@@ -158,6 +180,7 @@ def _tables(book: Book) -> Iterator[str]:
     yield from _table(book, "Decisions and names, by grants", _GRANTS)
     yield from _table(book, "One sandbox alone, and among others of its process", _CROWD)
     yield from _table(book, "Starts", _STARTS)
+    yield from _anatomy(book, "start")
     yield "## One by one"
     yield ""
     yield "| figure | median | quartiles |"
@@ -167,6 +190,17 @@ def _tables(book: Book) -> Iterator[str]:
         if found is not None:
             low, median, high = (f"{part / column.scale:,.{column.digits}f}" for part in found[:3])
             yield f"| {column.head} | {median} | {low} – {high} |"
+    yield ""
+
+
+def _anatomy(book: Book, what: str) -> Iterator[str]:
+    title, columns = _ANATOMY[what]
+    yield from _table(book, title, columns)
+    for name in book.subjects(column.figure for column in columns):
+        counts = book.calls.get(f"{what} {name}", {})
+        listed = [f"{call} {count:.1f}" for call, count in counts.items() if count >= _SELDOM][:_MOST_LISTED]
+        if listed:
+            yield f"- {name}: {', '.join(listed)}{', …' if len(listed) == _MOST_LISTED else ''}"
     yield ""
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,12 @@ _BWRAP = (
     "bwrap --unshare-all --die-with-parent --new-session --ro-bind / / --dev /dev --tmpfs /tmp --proc /proc"
     " true"
 )
+WORDS = {
+    PYTHON: [sys.executable, "-c", "pass"],
+    RUN: [sys.executable, "-m", "mvm.cli", "run", "--", "true"],
+    HELP: [sys.executable, "-m", "mvm.cli", "--help"],
+    BWRAP: _BWRAP.split(),
+}
 _LIMIT_S = 30
 _WHAT = {
     "crun": ["--cgroup-manager=disabled"],
@@ -51,11 +58,8 @@ _WHAT = {
 def measure(book: Book, random: Random, programs: Path, directory: Path, *, rounds: int) -> None:
     """One start of each, `rounds` times, in random order."""
     acts: dict[str, Callable[[], object]] = {
-        ALONE: _sandbox,
-        PYTHON: lambda: _run([sys.executable, "-c", "pass"]),
-        RUN: lambda: _run([sys.executable, "-m", "mvm.cli", "run", "--", "true"]),
-        HELP: lambda: _run([sys.executable, "-m", "mvm.cli", "--help"]),
-        BWRAP: lambda: _run(_BWRAP.split()),
+        ALONE: sandbox,
+        **{name: partial(run, words) for name, words in WORDS.items()},
     }
     groups = _groups()
     acts |= {name: _container(name, programs, directory) for name in CONTAINERS}
@@ -92,13 +96,13 @@ def _groups() -> set[Path]:
 
 def measure_row(book: Book, *, count: int) -> None:
     """So many sandboxes one after the other: later ones must not be slower, nor anything be left."""
-    _sandbox()
+    sandbox()
     holder = helper()
     before = descriptors(holder), alive(), rss_bytes(holder)
     took = []
     for _ in range(count):
         began = time.perf_counter()
-        _sandbox()
+        sandbox()
         took.append((time.perf_counter() - began) * 1e3)
     book.add("in a row ms", "mvm", *took)
     book.add("in a row, drift", "mvm", drift(took))
@@ -112,18 +116,20 @@ def measure_at_once(book: Book, *, rounds: int, count: int) -> None:
     with ThreadPoolExecutor(count) as pool:
         for _ in range(rounds):
             began = time.perf_counter()
-            for done in [pool.submit(_sandbox) for _ in range(count)]:
+            for done in [pool.submit(sandbox) for _ in range(count)]:
                 done.result()
             book.add(f"{count} at once ms", "mvm", (time.perf_counter() - began) * 1e3)
 
 
-def _sandbox() -> None:
+def sandbox() -> None:
+    """Start one of the library's, run `true` in it, end it. Raises OSError where that fails."""
     with mvm.Sandbox(network=network()) as box, box.popen(["true"]) as process:
         if process.wait():
             raise OSError(f"`true` ended with {process.returncode} in a sandbox")
 
 
-def _run(words: list[str]) -> None:
+def run(words: list[str]) -> None:
+    """Run a command to its end. Raises OSError and subprocess.SubprocessError."""
     subprocess.run(
         words,
         env=environment(),
@@ -158,10 +164,10 @@ def _container(name: str, programs: Path, directory: Path) -> Callable[[], objec
             str(root),
             "/bin/true",
         ]
-        return lambda: _run(words)
+        return lambda: run(words)
     (root.parent / "config.json").write_text(json.dumps(_specification()))
     state = [f"--root={directory}/state-{name}"]
-    return lambda: _run([name, *state, *_WHAT[name], "run", "--bundle", str(root.parent), f"bench-{name}"])
+    return lambda: run([name, *state, *_WHAT[name], "run", "--bundle", str(root.parent), f"bench-{name}"])
 
 
 def _specification() -> dict[str, object]:

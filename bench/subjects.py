@@ -61,13 +61,14 @@ class Subject:
 
     def cpu_seconds(self) -> float:
         """What the gateway has used so far."""
-        return cpu_seconds(self._processes(), with_ended=self.counts_children)
+        return cpu_seconds(self.processes(), with_ended=self.counts_children)
 
     def pss_bytes(self) -> int:
         """The gateway's memory."""
-        return pss_bytes(self._processes())
+        return pss_bytes(self.processes())
 
-    def _processes(self) -> list[int]:
+    def processes(self) -> list[int]:
+        """The gateway's."""
         if self.gateway is None:
             return []
         return with_descendants(self.gateway) if self.counts_children else [self.gateway]

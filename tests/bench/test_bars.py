@@ -98,3 +98,14 @@ def test_the_chart_draws_each_subject_by_its_part_of_the_bare_kernel() -> None:
     assert "a &lt; b" in drawn
     assert ">direct<" not in drawn
     assert drawn.index(">mvm<") < drawn.index("a &lt; b")
+
+
+def test_the_calls_of_a_connection_are_listed_beside_its_time() -> None:
+    """The most frequent first, what is seldom left out; where nothing was counted nothing is listed."""
+    book = Book()
+    book.add("calls/conn", "mvm", 25.0)
+    book.calls["conn mvm"] = {"recvfrom": 4.1, "write": 1.0, "brk": 0.01}
+    page = report(book)
+    assert "| **mvm** | 25.0 |" in page
+    assert "- mvm: recvfrom 4.1, write 1.0\n" in page
+    assert "## Where a start's time goes" not in page
