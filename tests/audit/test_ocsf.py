@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from mvm.audit.ocsf import DNS, ENTITY, LIFECYCLE, NETWORK, milliseconds, to_ocsf
 from mvm.audit.record import FIELDS, Kind, make_record
 from mvm.audit.run_id import make_run_id
 from mvm.audit.timestamp import rfc3339
-from tests.support.source import ROOT
+from tests.support.judges import wrong
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,17 +46,6 @@ _OF_SHAPE = {
     "digest": _DIGEST,
     "addresses": ["203.0.113.7"],
 }
-
-
-@cache
-def schema(number: int) -> Draft202012Validator:
-    """The schema of one class, as the framework publishes it (tests/vectors/ocsf)."""
-    return Draft202012Validator(json.loads((ROOT / f"tests/vectors/ocsf/{number}.json").read_text("utf-8")))
-
-
-def wrong(event: Mapping[str, Any]) -> list[str]:
-    """What the schema of its class has against an event."""
-    return [f"{error.json_path}: {error.message}" for error in schema(event["class_uid"]).iter_errors(event)]
 
 
 def full(kind: str) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,6 +127,29 @@ def test_a_changed_record_is_65_with_its_line(state: str, type_in: Callable[...,
         (_CRASHED, True, None),
     ]
     type_in("audit", "verify", "crashed").expect(0)
+
+
+def test_a_run_that_is_not_what_its_directory_says_is_bad(state: str, type_in: Callable[..., Said]) -> None:
+    """--all is 65 where a log is gone, or lies, a copy or moved, in the directory of another run; else 0."""
+    runs, other = Path(f"{state}/runs"), make_run_id(_START // 1_000_000 + 2, bytes(10))
+    shutil.copytree(runs / _SAMPLE, runs / other)
+    said = type_in("audit", "verify", "--all").expect(65).output.splitlines()
+    assert [line.split(":")[1][:13] for line in said] == [" verified, 5 ", " verified up ", " BAD at line "]
+    shutil.rmtree(runs / other)
+    type_in("audit", "verify", "--all").expect(0)
+    (runs / _SAMPLE / "log.jsonl").rename(runs / _CRASHED / "log.jsonl")
+    said = type_in("audit", "verify", "--all").expect(65).output.splitlines()
+    assert said[0] == f"{_SAMPLE}: BAD at line 1: the log is gone"
+    assert said[1].startswith(f"{_CRASHED}: BAD at line 1: ")
+
+
+def test_a_run_removed_whole_is_missed_by_who_knows_its_id(state: str, type_in: Callable[..., Said]) -> None:
+    """The limit: no list of runs is kept, so --all has nothing to miss it by; by its id it is not there."""
+    type_in("audit", "verify", _SAMPLE).expect(0)
+    shutil.rmtree(f"{state}/runs/{_SAMPLE}")
+    assert f"there is no run '{_SAMPLE}'" in type_in("audit", "verify", _SAMPLE).expect(64).errors
+    answer = type_in("audit", "verify", "--all", "--json").expect(0).json
+    assert [run["run"] for run in answer["runs"]] == [_CRASHED]
 
 
 def test_a_seal_is_checked_with_the_key_that_is_named(

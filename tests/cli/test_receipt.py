@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
 import shutil
 import signal
+from base64 import b64decode
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from securesystemslib.dsse import Envelope
-from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # its __all__ is for readers
 
+from mvm.audit.ocsf import NETWORK
 from tests.cli.fetching import fetch, trusting
 from tests.support.disk import fill, small_disk
+from tests.support.judges import statement_in, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,17 +39,15 @@ def out(mvmctl: Mvmctl) -> Path:
 
 
 def predicate(mvmctl: Mvmctl, file: Path) -> dict[str, Any]:
-    """What a receipt says, once mvmctl has verified it with its log, and another implementation has too."""
+    """What a receipt says, once mvmctl has verified it with its log, and others' programs have too."""
     (log,) = mvmctl.state.glob("runs/*/log.jsonl")
     pem = mvmctl.state / "keys" / "verify.pem"
     mvmctl("receipt", "verify", str(file), "--key", str(pem), "--log", str(log)).expect(0)
     envelope = json.loads(file.read_bytes())
-    key = SSlibKey.from_crypto(
-        load_pem_public_key(pem.read_bytes()), keyid=envelope["signatures"][0]["keyid"]
-    )
-    read = Envelope.from_dict(envelope)
-    read.verify([key], 1)
-    said: dict[str, Any] = json.loads(read.payload)["predicate"]
+    statement = statement_in(envelope, load_pem_public_key(pem.read_bytes()))
+    (subject,) = statement.pb.subject
+    assert dict(subject.digest) == {"sha256": hashlib.sha256(log.read_bytes()).hexdigest()}
+    said: dict[str, Any] = json.loads(b64decode(envelope["payload"]))["predicate"]
     return said
 
 
@@ -273,3 +273,40 @@ def test_records_are_exported(mvmctl: Mvmctl) -> None:
     assert (bad.stdout, "BAD at line" in bad.stderr) == ("", True)
     mvmctl("audit", "export").expect(64)
     mvmctl("audit", "export", "sample", "--format", "cef").expect(64)
+
+
+@pytest.mark.kernel
+def test_others_judge_what_a_real_run_leaves(mvmctl: Mvmctl, out: Path, ca_file: Path) -> None:
+    """A flow allowed, one denied, one failed: the events are valid OCSF and say so, the receipt verifies."""
+    file, refused = out / "run.json", "refused.example.test"
+    grants = ("--network-allow", f"{_API}:443,reason=docs,expires=1h", "--network-allow", f"{refused}:443")
+    words = ("run", *trusting(ca_file), *grants, "--receipt", str(file), "--")
+    fetches = (fetch(_API), fetch(_OTHER), fetch(refused), ("curl", "-s", f"http://{_API}:8081/"))
+    mvmctl(*words, "sh", "-c", "; ".join(map(shlex.join, fetches))).expect(7)
+    said = predicate(mvmctl, file)
+    assert said["counts"]["failures"]
+    assert {(denial["host"], denial["reason"]) for denial in said["denials"]} == {
+        (_OTHER, "host-not-granted"), (_API, "port-not-granted"),
+    }  # fmt: skip
+
+    events = [
+        json.loads(line)
+        for line in mvmctl("audit", "export", "--all", "--format", "ocsf").stdout.splitlines()
+    ]
+    assert [(event["metadata"]["event_code"], wrong(event)) for event in events if wrong(event)] == []
+    told = {
+        (event["metadata"]["event_code"], event["activity_name"], event["dst_endpoint"]["hostname"])
+        for event in events
+        if event["class_uid"] == NETWORK and "hostname" in event["dst_endpoint"]
+    }
+    assert {
+        ("flow.opened", "Open", _API),
+        ("flow.closed", "Close", _API),
+        ("flow.denied", "Refuse", _API),
+        ("flow.opened", "Open", refused),
+        ("flow.closed", "Fail", refused),
+    } <= told
+    assert _OTHER not in {host for _, _, host in told}
+    assert {event["metadata"]["event_code"] for event in events} >= {
+        "run.started", "grant.decided", "dns.answered", "dns.denied", "run.ended", "audit.sealed",
+    }  # fmt: skip

@@ -94,6 +94,22 @@ def test_the_status_is_the_commands(mvmctl: Mvmctl, argv: tuple[str, ...], statu
     mvmctl("run", "--", *argv).expect(status)
 
 
+def test_a_script_without_an_interpreter_is_the_shells(mvmctl: Mvmctl, tmp_path: Path) -> None:
+    """As execvp(3) has it, the one time a shell runs unasked, and inside; words stay words, always."""
+    tmp_path.chmod(0o755)
+    for name, text in (("bare", 'printf "<%s>" "$0" "$@"\n'), ("own", "#!/usr/bin/env cat\n")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    words = ("run", "-v", f"{tmp_path}:/scripts:ro", "--")
+    odd = ("; exit 9", "$(id)", "a  b", "*")
+    said = mvmctl(*words, "/scripts/bare", *odd).expect(0).stdout
+    assert said == "".join(f"<{word}>" for word in ("/scripts/bare", *odd))
+    (tmp_path / "plain").write_text("echo ran\n")
+    assert mvmctl(*words, "/scripts/plain").expect(126).stdout == ""
+    assert mvmctl(*words, "/scripts/own").expect(0).stdout == "#!/usr/bin/env cat\n"
+    assert mvmctl(*words, "printf", "<%s>", *odd).expect(0).stdout == "".join(f"<{word}>" for word in odd)
+
+
 def test_a_command_that_is_not_found_is_told(mvmctl: Mvmctl) -> None:
     """127 comes with a line that names the command, on stderr."""
     said = mvmctl("run", "--", "no-such-program").expect(127).stderr

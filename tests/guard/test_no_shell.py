@@ -1,4 +1,8 @@
-"""No shell anywhere in the product: what a user or a file says is never parsed as a command line."""
+"""No shell anywhere in the product: what a user or a file says is never parsed as a command line.
+
+The one exception is inside a sandbox: init gives a script without `#!` to its `/bin/sh`, as execvp(3) does
+(`tests/cli/test_run.py::test_a_script_without_an_interpreter_is_the_shells`). The words are never read by it.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,18 @@ if TYPE_CHECKING:
 
 _CALLS = {"system", "getoutput", "getstatusoutput", "create_subprocess_shell", "spawnlp", "spawnvp"}
 _SHELLS = {"sh", "bash", "dash", "/bin/sh", "/bin/bash", "/usr/bin/sh", "/usr/bin/env"}
+
+_NAMED = {
+    "src/mvm/backends/namespace/init.py": "_SHELL, the exception",
+    "src/mvm/images/host.py": "the value of SHELL inside, for programs that ask for it",
+}
+"""Modules in which the path of a shell stands, whatever for."""
+
+
+def _paths(tree: ast.AST) -> set[str]:
+    """Paths of shells, however they come to stand there: also by way of a name or a tuple."""
+    constants = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return {word for word in constants if isinstance(word, str) and word in _SHELLS and "/" in word}
 
 
 def _shells(tree: ast.AST) -> Iterator[int]:
@@ -45,6 +61,19 @@ def test_no_shell_is_started_by_the_product() -> None:
         for line in _shells(ast.parse(path.read_text("utf-8")))
     ]
     assert found == []
+
+
+def test_the_path_of_a_shell_stands_in_no_other_module() -> None:
+    """So that one that is started by way of a constant is seen too; where one is started, there is one."""
+    trees = {name_of(path): ast.parse(path.read_text("utf-8")) for path in product_modules()}
+    assert {name for name, tree in trees.items() if _paths(tree)} == set(_NAMED)
+    used = [
+        node
+        for node in ast.walk(trees["src/mvm/backends/namespace/init.py"])
+        if isinstance(node, ast.Name) and node.id == "_SHELL" and isinstance(node.ctx, ast.Load)
+    ]
+    assert len({node.lineno for node in used}) == 1
+    assert _paths(ast.parse("place = ('/bin/sh', text)")) == {"/bin/sh"}
 
 
 @pytest.mark.parametrize(
