@@ -238,6 +238,9 @@ def join_new_keyring() -> bool:
     except OSError as refusal:
         if refusal.errno in {errno.ENOSYS, errno.EPERM}:
             return False
+        if refusal.errno == errno.EDQUOT:
+            what = "this user has no room for another keyring, and each sandbox takes one"
+            raise OSError(errno.EDQUOT, what) from None
         raise
     return True
 
