@@ -134,7 +134,8 @@ def test_what_is_made_in_a_volume_later_is_not_covered(mvmctl: Mvmctl, volume: P
     Linux from 7.1 on refuses it (`LATER`).
     """
     first = HostSocket(f"{volume}/a/b/s", KINDS["stream"])
-    mvmctl("up", "-d", "--name", "before", "-v", f"{volume}:/v:ro").expect(0)
+    up = mvmctl("up", "-d", "--name", "before", "-v", f"{volume}:/v:ro").expect(0)
+    assert "now covered: 'a/b/s'" in up.stderr
     acts = [("unix", "/v/a/b/s"), ("unix", "/v/a/late")]
     try:
         found = json.loads(mvmctl("exec", "before", "--", *program(*acts)).expect(0).stdout)

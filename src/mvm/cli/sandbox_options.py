@@ -110,7 +110,8 @@ _OPTIONS: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
         "--volume",
         multiple=True,
         metavar="SRC:DST[:ro|rw]",
-        help="Show a file or directory inside, writable unless ro. May be repeated.",
+        help="Show a file or directory inside, writable unless ro. Sockets of this machine in it are "
+        "covered at the start; one that is made later may be reached. May be repeated.",
     ),
     click.option(
         "--workspace", metavar="DIR", help="A directory that is writable inside, and where it starts."

@@ -21,6 +21,7 @@ _READ_BACK = "tests/escape/test_filter_read_back.py::"
 _SET_ID = "tests/escape/test_set_id.py::"
 _SOCKETS = "tests/escape/test_confinement_sockets.py::"
 _EMPTY = "tests/escape/test_empty.py::"
+_VOLUMES = "tests/escape/test_volume_sockets.py::"
 _KILLS = "tests/faults/test_kills.py::"
 
 _SURVIVING = (
@@ -234,6 +235,26 @@ CONFINEMENT: dict[str, Defence] = {
             ),
         ),
         (f"{_NEIGHBOURS}test_a_volume_above_mvms_own_places_does_not_show_them[ro]",),
+    ),
+    "sockets deeper in a volume are covered": Defence(
+        (
+            Edit(
+                "images/asked.py",
+                "        for path in known.below(bind.source)\n",
+                "        for path in ()\n",
+            ),
+        ),
+        (f"{_VOLUMES}test_a_socket_deep_in_a_volume_is_covered[ro-stream]",),
+    ),
+    "a socket is covered by a mount": Defence(
+        (
+            Edit(
+                _ROOT,
+                '            mounts.bind(file, f"{_HOST}/proc/self/fd/{place}")\n',
+                "            pass\n",
+            ),
+        ),
+        (f"{_VOLUMES}test_a_socket_deep_in_a_volume_is_covered[rw-stream]",),
     ),
     "a control socket hears nobody in a sandbox": Defence(
         (
