@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
-import subprocess
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.escape.first_acts import expect_shut, first_acts
 from tests.support import addresses
+from tests.support.clock import DAY_S, SteppingClock
 from tests.support.disk import fill, small_disk
 from tests.support.mvmctl import await_watching
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.escape.inside import Start
     from tests.support.internet import Internet
     from tests.support.leftovers import Leftovers
@@ -151,31 +151,21 @@ def test_with_its_disk_full_a_run_opens_nothing_more(
 
 
 @pytest.fixture
-def clock(tmp_path: Path) -> tuple[Path, dict[str, str]]:
-    """A wall clock that the test steps, by the file, and the variables of a command that goes by it."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler to make a clock that steps")
-    library, file = tmp_path / "clock.so", tmp_path / "offset"
-    source = Path(__file__).with_name("stepping_clock.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O", "-o", library, source], check=True)
-    file.write_text("0")
-    return file, {"LD_PRELOAD": str(library), "STEPPING_CLOCK": str(file)}
+def clock(tmp_path: Path) -> SteppingClock:
+    """A wall clock that the test steps."""
+    return SteppingClock(tmp_path)
 
 
-@pytest.mark.parametrize("step_s", [-86400, 86400])
+@pytest.mark.parametrize("step_s", [-DAY_S, DAY_S])
 def test_a_step_of_the_clock_moves_no_expiry(
-    mvmctl: Mvmctl, internet: Internet, clock: tuple[Path, dict[str, str]], step_s: int
+    mvmctl: Mvmctl, internet: Internet, clock: SteppingClock, step_s: int
 ) -> None:
     """55: set back by a day, a grant of five seconds ends in time; set forward, one of an hour stays."""
-    file, env = clock
     assert internet.pid
-    running = _holding(mvmctl, f"{ECHO}:7,expires={'5s' if step_s < 0 else '1h'}", env=env)
-    file.write_text(str(step_s))
+    running = _holding(mvmctl, f"{ECHO}:7,expires={'5s' if step_s < 0 else '1h'}", env=clock.env)
+    clock.step(step_s)
     if step_s < 0:
-        running.send(b"")
-        watching = mvmctl.start("network", "watch", "held")
-        watching.until("grant.expired", timeout_s=10)
+        mvmctl.start("audit", "tail", "-f", "held").until("grant.expired")
         _ask(running, "held", "ConnectionResetError")
         _ask(running, f"new {ECHO}", "ConnectionRefusedError")
     else:

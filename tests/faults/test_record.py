@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.disk import fill, small_disk
+from tests.support.disk import fill, forbidden, read_only, small_disk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from tests.faults.conftest import Aftermath
     from tests.support.internet import Internet
     from tests.support.leftovers import Leftovers
     from tests.support.mvmctl import Mvmctl
@@ -38,10 +40,9 @@ def small(mvmctl: Mvmctl) -> Iterator[Path]:
         yield made
 
 
-def test_a_state_directory_that_cannot_be_written_starts_nothing(
-    mvmctl: Mvmctl, small: Path, leftovers: Leftovers
-) -> None:
+def test_a_full_disk_starts_nothing(mvmctl: Mvmctl, small: Path, leftovers: Leftovers) -> None:
     """54: exit 74, nothing ran, nothing is left; the same command with room for its record runs."""
+    leftovers.begin()
     filling = fill(small)
     ended = mvmctl("run", "--", "echo", "ran").expect(74)
     assert ended.stdout == ""
@@ -50,10 +51,35 @@ def test_a_state_directory_that_cannot_be_written_starts_nothing(
     assert mvmctl("run", "--", "echo", "ran").expect(0).stdout == "ran\n"
 
 
+@pytest.mark.parametrize(
+    "withheld",
+    [pytest.param(read_only, id="mount"), pytest.param(forbidden, id="mode", marks=pytest.mark.user_only)],
+)
+@pytest.mark.parametrize("has_run", [False, True], ids=["fresh", "used"])
+def test_a_state_directory_that_cannot_be_written_starts_nothing(
+    mvmctl: Mvmctl,
+    leftovers: Leftovers,
+    withheld: Callable[[Path], AbstractContextManager[None]],
+    has_run: bool,
+) -> None:
+    """Mounted read-only, or of mode 0500: exit 74, nothing ran, nothing is left; writable again, it runs."""
+    if has_run:
+        mvmctl("run", "--", "true").expect(0)
+    with withheld(mvmctl.state):
+        before = sorted(mvmctl.state.rglob("*"))
+        ended = mvmctl("run", "--", "echo", "ran").expect(74)
+        assert ended.stdout == ""
+        assert str(mvmctl.state) in ended.stderr
+        assert sorted(mvmctl.state.rglob("*")) == before
+    leftovers.expect_none()
+    assert mvmctl("run", "--", "echo", "ran").expect(0).stdout == "ran\n"
+
+
 def test_a_record_that_cannot_go_on_opens_nothing_more(
-    mvmctl: Mvmctl, small: Path, internet: Internet, leftovers: Leftovers
+    mvmctl: Mvmctl, small: Path, internet: Internet, aftermath: Aftermath
 ) -> None:
     """54: what was recorded before stands; once the disk is full nothing opens, and the run ends with 74."""
+    aftermath.grant(internet.host("echo"))
     before = internet.arrivals("echo.example.test").connections
     running = mvmctl.start(
         "run", "--network-allow", "echo.example.test:7", "--", "/usr/bin/python3", "-c", _TALK
@@ -64,5 +90,4 @@ def test_a_record_that_cannot_go_on_opens_nothing_more(
     running.finish().expect(74)
     # What is left of the last page of the log has room for a few lines more; then there is nothing.
     assert internet.arrivals("echo.example.test").connections - before < 20
-    leftovers.expect_none()
     mvmctl("audit", "verify", "--all").expect(0)

@@ -68,7 +68,7 @@ WEB = (
     Served(service="http", port=443, transport="tls", alpn=WEB_ALPN),
     Served(service="http", port=80),
 )
-_BAD = ("drip", "mute", "stuck", "reset", "reset-at-once", "half-close")
+_BAD = ("drip", "mute", "stuck", "reset", "reset-at-once", "half-close", "end-first", "reset-midway")
 _PAGES = (Served(service="index", port=443, transport="tls", alpn=WEB_ALPN),)
 
 

@@ -26,6 +26,8 @@ _NAMESPACE = re.compile(r"(net|mnt|pid|user|ipc|uts|cgroup):\[\d+\]")
 _NAMESPACE_MOUNT = re.compile(r" ((?:net|mnt|pid|user):\[\d+\]) ")
 _NAMESPACES = ("net", "mnt", "pid", "user")
 _PAUSE_S = 0.01
+WITHIN_S = 10.0
+"""Far more than anything takes to go, as this machine may be busy: what stays at all is told."""
 
 Seen = frozenset[tuple[str, str]]
 """Pairs of kind and description."""
@@ -54,7 +56,7 @@ class Leftovers:
         """What is there that was not there before, as `kind: description`."""
         return tuple(sorted(f"{kind}: {what}" for kind, what in self._look() - self._before))
 
-    def expect_none(self, *, within_s: float = 2.0) -> None:
+    def expect_none(self, *, within_s: float = WITHIN_S) -> None:
         """Wait at most `within_s` seconds for nothing to remain. Raises AssertionError with what does.
 
         The end of a process is an event, but the going of a mount or a cgroup has none: hence looking again.
@@ -67,7 +69,6 @@ class Leftovers:
 
     def _look(self) -> Seen:
         pids = set(_descendants(os.getpid()))
-        files = (found for each in self._directories for found in each.rglob("*"))
         kinds: dict[str, Iterable[str]] = {
             "process": (f"{pid} {_command_line(pid)}" for pid in pids),
             "namespace": _namespaces({os.getpid(), *pids}),
@@ -75,7 +76,7 @@ class Leftovers:
             "link": (name for _, name in socket.if_nameindex()),
             "cgroup": _cgroups(),
             "socket": _unix_sockets(),
-            "file": map(str, files),
+            "file": _files(self._directories),
         }
         return frozenset((kind, what) for kind, found in kinds.items() for what in found)
 
@@ -140,6 +141,13 @@ def _cgroups() -> Iterator[str]:
             with contextlib.suppress(OSError):
                 if not any((each / "cgroup.procs").read_text() for each in (path, *path.glob("*/"))):
                     yield str(path)
+
+
+def _files(directories: Iterable[Path]) -> Iterator[str]:
+    """What is in them, directories too; what goes meanwhile may be among it or not (pathlib raises)."""
+    for each in directories:
+        for folder, inner, files in os.walk(each):
+            yield from (f"{folder}/{name}" for name in (*inner, *files))
 
 
 def _unix_sockets() -> Iterator[str]:

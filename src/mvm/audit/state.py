@@ -100,17 +100,22 @@ def open_private(path: str, *, below: int | None = None) -> int:
         _make(path, below)
         directory = os.open(path, _OPEN_DIRECTORY, dir_fd=below)
     except NotADirectoryError as error:
-        msg = f"{path} is not a directory (or is a symbolic link), so the record cannot be kept there"
+        msg = f"{_whole(path, below)} is not a directory (or a symbolic link), so no record can be kept there"
         raise AuditError(msg, hint="set MVM_STATE_DIR to a directory of your own") from error
     except OSError as error:
-        msg = f"{path} cannot be used for the record: {error.strerror}"
+        msg = f"{_whole(path, below)} cannot be used for the record: {error.strerror}"
         raise AuditError(msg, hint="set MVM_STATE_DIR to a directory that you can write") from error
     try:
-        _check_owner(path, os.fstat(directory))
+        _check_owner(_whole(path, below), os.fstat(directory))
     except AuditError:
         os.close(directory)
         raise
     return directory
+
+
+def _whole(path: str, below: int | None) -> str:
+    """The path as a message has it."""
+    return path if below is None else f"{os.readlink(f'/proc/self/fd/{below}')}/{path}"
 
 
 def _make(path: str, below: int | None) -> None:

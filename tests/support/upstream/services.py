@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _CHUNK = bytes(1 << 16)
 _GREETING = b"SSH-2.0-test\r\n"
+_MIDWAY_BYTES = 1 << 20
 
 
 async def _echo(stream: Stream) -> None:
@@ -60,6 +61,19 @@ async def _reset_at_once(stream: Stream) -> None:
 async def _reset(stream: Stream) -> None:
     await stream.receive()
     await _reset_at_once(stream)
+
+
+async def _reset_midway(stream: Stream) -> None:
+    received = 0
+    while received < _MIDWAY_BYTES and (data := await stream.receive()):
+        received += len(data)
+    await _reset_at_once(stream)
+
+
+async def _end_first(stream: Stream) -> None:
+    assert isinstance(stream, Flow), "only a plain connection can be ended one way"
+    stream.finish()
+    await _discard(stream)
 
 
 async def _answer_at_end(stream: Stream) -> None:
@@ -114,10 +128,15 @@ SERVICES: dict[str, Callable[[Stream], Awaitable[None]]] = {
     "greeting": _greet,
     "reset": _reset,
     "reset-at-once": _reset_at_once,
+    "reset-midway": _reset_midway,
+    "end-first": _end_first,
     "half-close": _answer_at_end,
     **{name: _lie(answer) for name, answer in LIES.items()},
 }
-"""Over TCP or TLS. `mute` reads and never speaks, `stuck` does not read, `half-close` speaks at the end."""
+"""Over TCP or TLS. `mute` reads and never speaks, `stuck` does not read, `half-close` speaks at the end.
+
+`end-first` says that it has nothing to say, and reads; `reset-midway` resets once it has read a megabyte.
+"""
 
 
 def _echo_datagram(sock: DatagramSocket, data: bytes, peer: Peer) -> None:
