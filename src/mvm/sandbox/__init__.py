@@ -23,7 +23,8 @@ from mvm.errors import (
 )
 from mvm.sandbox.asynchronous import AsyncSandbox
 from mvm.sandbox.process import Popen
-from mvm.sandbox.sandbox import Result, Sandbox
+from mvm.sandbox.result import Result
+from mvm.sandbox.sandbox import Sandbox
 
 __all__ = [
     "AsyncSandbox",

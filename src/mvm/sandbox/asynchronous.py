@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from mvm.sandbox.process import Popen
-    from mvm.sandbox.sandbox import Result
+    from mvm.sandbox.result import Result
 
 
 class AsyncSandbox:

@@ -1,18 +1,18 @@
 """A sandbox, its commands and its policy, as the caller's thread sees them: every call blocks.
 
-Owns `Sandbox` and `Result`. Must never hold a byte of a flow: that is the helper's.
+Owns `Sandbox`. Must never hold a byte of a flow: that is the helper's.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mvm.errors import CommandFailed, PolicyDenied, SandboxTimeout, TransportError, UsageError
+from mvm.errors import AuditError, CommandFailed, PolicyDenied, SandboxTimeout, TransportError, UsageError
 from mvm.sandbox.helper import HELPER
 from mvm.sandbox.process import Popen
+from mvm.sandbox.result import failures, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,28 +21,9 @@ if TYPE_CHECKING:
     from mvm.policy.browser import BrowserProfile
     from mvm.policy.model import Policy
     from mvm.policy.presets import Discovery
+    from mvm.sandbox.result import Result
     from mvm.supervisor.client import Client
     from mvm.supervisor.request import Request
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """What came of one command.
-
-    Attributes:
-        returncode: its status as a shell gives it: 128 + n where signal n ended it.
-        stdout, stderr: what it wrote, bytes.
-        denials: what was denied in the sandbox while it ran, objects of schema `mvm.denial/1`.
-        flows: what was reached while it ran, one object a host, port and protocol.
-        cause: `policy`, `transport` or `guest` where it failed, else None.
-    """
-
-    returncode: int
-    stdout: bytes
-    stderr: bytes
-    denials: tuple[dict[str, Any], ...]
-    flows: tuple[dict[str, Any], ...]
-    cause: str | None
 
 
 class Sandbox:
@@ -61,6 +42,7 @@ class Sandbox:
         backend: `auto` or a backend's name.
         profile: stricter rules that it is held to (`mvm.browser_profile`), or None; it lives 30 minutes then,
             unless its policy says otherwise.
+        receipt: a file that is not there yet, for the signed receipt of the run; or None.
 
     Raises:
         PolicyRefused: the policy is not acceptable.
@@ -84,6 +66,7 @@ class Sandbox:
         timeout: float | None = None,
         backend: str = "auto",
         profile: BrowserProfile | None = None,
+        receipt: str | os.PathLike[str] | None = None,
     ) -> None:
         from mvm.supervisor.request import Request
         from mvm.terms import Limits, Seconds
@@ -102,13 +85,14 @@ class Sandbox:
             environ=tuple(_variables(env)),
             workdir=workdir,
             limits=Limits(
-                _whole("memory", memory, "bytes"),
+                _whole("memory", memory, "bytes", at_least=1 << 20),
                 _more_than_0("cpus", cpus),
                 _whole("pids", pids, "processes"),
             ),
             timeout=None if timeout is None else Seconds(timeout),
             backend=backend,
             profile=profile,
+            receipt=None if receipt is None else os.fspath(receipt),
         )
         self._prepare(request)
 
@@ -160,6 +144,9 @@ class Sandbox:
 
         Returns:
             `mvm.result/1`; empty where it had ended before, None where it was never started.
+
+        Raises:
+            AuditError: its receipt, which was asked for, could not be written.
         """
         if self._started is not None and self._result is None:
             try:
@@ -167,6 +154,9 @@ class Sandbox:
                     self._result = client.stop(0)
             except (UsageError, SandboxTimeout):
                 self._result = {}  # it had ended before
+            lost: Any = self._result.get("error")
+            if lost is not None and self._request.receipt is not None:
+                raise AuditError(str(lost["message"]), hint=str(lost["hint"]))
         return self._result
 
     def _closed(self) -> UsageError:
@@ -251,7 +241,7 @@ class Sandbox:
             process.close()
         returncode = process.wait()
         after = self.describe()
-        result = _result_of(returncode, stdout, stderr, before, after)
+        result = result_of(returncode, stdout, stderr, before, after)
         if deny == "fail" and result.denials:
             first = result.denials[0]
             msg = f"denied: {first['host'] or first['address']} [{first['reason']}]"
@@ -259,7 +249,7 @@ class Sandbox:
         if check and returncode:
             msg = f"{argv[0]} ended with status {returncode}"
             if result.cause == "transport":
-                last = _failures(before, after)[-1]
+                last = failures(before, after)[-1]
                 raise TransportError(f"{msg}: {last['host']}:{last['port']}: {last['error']}")
             raise CommandFailed(msg, returncode=returncode, stdout=stdout, stderr=stderr)
         return result
@@ -337,11 +327,11 @@ def _more_than_0(word: str, number: float | None) -> float | None:
     return number
 
 
-def _whole(word: str, number: object, what: str) -> int | None:
+def _whole(word: str, number: object, what: str, *, at_least: int = 1) -> int | None:
     if number is None:
         return None
-    if not isinstance(number, int) or number < 1:
-        msg = f"{word}={number!r} is no whole number of {what} above 0"
+    if not isinstance(number, int) or number < at_least:
+        msg = f"{word}={number!r} is no whole number of {what}, at least {at_least}"
         raise UsageError(msg, hint=f"leave {word} out for no limit")
     return number
 
@@ -363,42 +353,3 @@ def discover() -> tuple[Discovery, ...]:
     from mvm.registries import discover as registries
 
     return registries.discover(os.environ, Path.cwd())
-
-
-def _result_of(
-    returncode: int, stdout: bytes, stderr: bytes, before: dict[str, Any], after: dict[str, Any]
-) -> Result:
-    """Say what was denied and reached between two descriptions."""
-    denials = _grown(
-        before["denials"],
-        after["denials"],
-        ("layer", "reason", "host", "address", "port", "protocol"),
-        ("count",),
-    )
-    flows = _grown(before["flows"], after["flows"], ("host", "port", "protocol"), ("flows", "up", "down"))
-    cause = None
-    if returncode:
-        cause = "policy" if denials else "transport" if _failures(before, after) else "guest"
-    return Result(
-        returncode=returncode, stdout=stdout, stderr=stderr, denials=denials, flows=flows, cause=cause
-    )
-
-
-def _failures(before: dict[str, Any], after: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-    """Say which granted hosts could not be reached between two descriptions."""
-    return _grown(before["failures"], after["failures"], ("host", "port", "error"), ("count",))
-
-
-def _grown(
-    before: list[dict[str, Any]], after: list[dict[str, Any]], key: Sequence[str], counts: Sequence[str]
-) -> tuple[dict[str, Any], ...]:
-    """Give the entries whose first count has grown, with what each of their counts has grown by."""
-    known = {tuple(entry[name] for name in key): entry for entry in before}
-    nothing = dict.fromkeys(counts, 0)
-    grown = []
-    for entry in after:
-        old = known.get(tuple(entry[name] for name in key), nothing)
-        more = {count: entry[count] - old[count] for count in counts}
-        if more[counts[0]] > 0:
-            grown.append({**entry, **more})
-    return tuple(grown)
