@@ -83,18 +83,14 @@ def foreign_calls(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-@pytest.fixture(scope="module")
-def confined(
-    world: World, internet: Internet, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Confined]:
-    """One sandbox for all tries of a module; at its end its granted host answers, and nothing was denied."""
+@contextlib.contextmanager
+def _confined(world: World, internet: Internet, shown: Path, *options: str) -> Iterator[Confined]:
+    """One sandbox for many tries; at its end its granted host answers, and nothing was denied."""
     mvmctl = Mvmctl(Path(tempfile.mkdtemp(prefix="c", dir=world.directory)))
-    shown = tmp_path_factory.mktemp("shown")
     shown.chmod(0o755)
+    words = ("--network-allow", f"{GRANTED}:443", "-v", f"{shown}:/shown:ro", *options)
     try:
-        with Inside(
-            mvmctl, internet, ("--network-allow", f"{GRANTED}:443", "-v", f"{shown}:/shown:ro")
-        ) as inside:
+        with Inside(mvmctl, internet, words) as inside:
             made = Confined(inside, mvmctl, shown)
             yield made
             said = inside.allowed("tls", at=internet.host("api"), host=GRANTED, name=GRANTED)
@@ -102,3 +98,20 @@ def confined(
         assert {denial["reason"] for denial in inside.result["denials"]} == made.reasons
     finally:
         mvmctl.close()
+
+
+@pytest.fixture(scope="module")
+def confined(
+    world: World, internet: Internet, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Confined]:
+    """One sandbox for all tries of a module."""
+    with _confined(world, internet, tmp_path_factory.mktemp("shown")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def limited(world: World, internet: Internet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Confined]:
+    """The same with limits, and so in a cgroup of its own where this user can make one."""
+    options = ("--memory", "1GB", "--pids", "100")
+    with _confined(world, internet, tmp_path_factory.mktemp("shown"), *options) as made:
+        yield made

@@ -13,6 +13,7 @@ _ROOT = "backends/namespace/root.py"
 _FILTER = "kernel/seccomp.py"
 
 _CALLS = "tests/escape/test_confinement_calls.py::"
+_CGROUPS = "tests/escape/test_confinement_cgroups.py::"
 _CORES = "tests/escape/test_cores.py::"
 _FILES = "tests/escape/test_confinement_files.py::"
 _NEIGHBOURS = "tests/escape/test_confinement_neighbours.py::"
@@ -173,6 +174,18 @@ CONFINEMENT: dict[str, Defence] = {
     "queues and memory of its own": Defence(
         (Edit(_KEEPER, "        | syscalls.NEWIPC\n", ""),),
         (f"{_NEIGHBOURS}test_queues_and_memory_are_not_shared",),
+    ),
+    "cgroups of its own": Defence(
+        (Edit(_KEEPER, "        | syscalls.NEWCGROUP\n", ""),),
+        (f"{_CGROUPS}test_only_the_own_name_is_told[self]",),
+    ),
+    "a limited sandbox is in its cgroup": Defence(
+        (
+            Edit(
+                "backends/namespace/backend.py", "            self._cgroup.add(init)\n", "            pass\n"
+            ),
+        ),
+        (f"{_CGROUPS}test_every_process_stays_in_the_cgroup",),
     ),
     "descriptors are closed": Defence(
         (
