@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.support import evidence
 from tests.support import world as worlds
@@ -31,7 +31,16 @@ _WORLD: pytest.StashKey[World | str] = pytest.StashKey()
 
 
 # The checkout may belong to someone else, so no examples are kept in it; a failure prints how to repeat it.
-settings.register_profile("mvm", database=None, print_blob=True)
+# How long an example takes is this machine's business. Where a landing hangs on it nothing is left to chance:
+# there each run tries the same examples, and chance has its place in `dev.py fuzz`.
+settings.register_profile(
+    "mvm",
+    database=None,
+    print_blob=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+)
 settings.load_profile("mvm")
 
 

@@ -12,6 +12,7 @@ import socket
 import struct
 from contextlib import ExitStack
 from ipaddress import ip_address
+from time import monotonic, sleep
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
@@ -29,6 +30,8 @@ from mvm.policy.parse import parse_grant
 from mvm.terms import DnsMode, HostName, Preset, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mvm.audit.denial import Denial
     from mvm.errors import AuditError
     from mvm.gateway.failure import Failure
@@ -38,6 +41,7 @@ HOSTS = (HostName("one.example.test"), HostName("two.example.test"))
 _ADDRESSES = (ip_address("127.0.0.2"), ip_address("127.0.0.3"))
 _CLOCKS = "book deadlines gateway loop resolve standing tcp udp"
 _TURNS = 12
+_PATIENCE_S, _PAUSE_S = 1.0, 0.005
 
 
 class Upstream:
@@ -177,6 +181,16 @@ class Gatehouse:
             self._loop.run()
         for upstream in self.upstreams:
             upstream.look()
+
+    def settle_until(self, holds: Callable[[], bool]) -> bool:
+        """Whether something holds, within a second: a loaded kernel may deliver what was sent a bit later."""
+        end = monotonic() + _PATIENCE_S
+        while not holds():
+            if monotonic() > end:
+                return False
+            sleep(_PAUSE_S)
+            self.settle()
+        return True
 
     def close(self) -> None:
         """End everything."""
