@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from unittest.mock import patch
 
 from mvm.gateway.door import DoorSockets
@@ -19,6 +19,8 @@ from mvm.policy.parse import parse_grant
 from tests.fuzz.gatehouse import HOSTS, Gatehouse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mvm.kernel.sockets import End as Place
     from mvm.kernel.sockets import Socket
     from mvm.policy.model import Grant
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 ADDRESSES = ("127.0.0.2", "127.0.0.3")
 _STRANGER = "127.0.0.4"
 _CLIENT = "::ffff:192.0.2.1"
+T = TypeVar("T")
 
 
 class Heard(NamedTuple):
@@ -84,9 +87,11 @@ class DatagramHouse(Gatehouse):
         self._outside["udp"].send(_written(client, target, data))
         self.settle()
 
-    def answers(self) -> list[Heard]:
-        """The datagrams that have come to the workload since this was last asked."""
-        return [*_read(self._outside["datagrams4"]), *_read(self._outside["datagrams6"])]
+    def answers(self, expected: int = 0) -> list[Heard]:
+        """The datagrams that have come to the workload since this was last asked; so many are waited for."""
+        return self._enough(
+            lambda: [*_read(self._outside["datagrams4"]), *_read(self._outside["datagrams6"])], expected
+        )
 
     def unreachable(self) -> list[Heard]:
         """The ICMP errors that have."""
@@ -94,14 +99,29 @@ class DatagramHouse(Gatehouse):
 
     # ---- outside
 
-    def came(self, host: int) -> list[tuple[bytes, Place]]:
-        """What has come to a host since this was last asked, and from where."""
+    def came(self, host: int, expected: int = 0) -> list[tuple[bytes, Place]]:
+        """What has come to a host since this was last asked, and from where; so many are waited for."""
+        return self._enough(lambda: self._came(host), expected)
+
+    def _came(self, host: int) -> list[tuple[bytes, Place]]:
         found = []
         while True:
             try:
                 found.append(self.hosts[host].recvfrom(1 << 16))
             except BlockingIOError:
                 return found
+
+    def _enough(self, take: Callable[[], list[T]], expected: int) -> list[T]:
+        """All there is, as many as are expected: under load the kernel may deliver a little later."""
+        found = take()
+
+        def are_there() -> bool:
+            found.extend(take())
+            return len(found) >= expected
+
+        if len(found) < expected:
+            self.settle_until(are_there)
+        return found
 
     def open(self, host: int) -> set[int]:
         """The ports of the gateway's sockets that lead to a host, as the kernel has them (proc_net(5))."""
