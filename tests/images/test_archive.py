@@ -163,6 +163,22 @@ def test_what_comes_later_takes_the_place(ground: Ground) -> None:
     assert (ground.root / "kept").read_bytes() == b"kept"
 
 
+def test_a_file_in_the_place_of_a_link_is_not_written_through_it(ground: Ground) -> None:
+    """What the link led to, outside or inside, stays as it was; in its own place the file is there."""
+    ground.unpack(
+        archive(
+            entry("kept", b"kept"),
+            symlink("in", "kept"),
+            symlink("out", "../../outside/secret"),
+            symlink("new", "../../outside/new"),
+            *[entry(name, b"file") for name in ("in", "out", "new")],
+        )
+    )
+    assert ground.tree() == ["in", "kept", "new", "out"]
+    assert (ground.root / "kept").read_bytes() == b"kept"
+    assert (ground.root / "out").read_bytes() == b"file"
+
+
 def test_a_link_to_itself_stays(ground: Ground) -> None:
     """A hard link to its own name, or to another name of the same file, changes nothing."""
     ground.unpack(archive(entry("a", b"1"), hard_link("a", "a"), hard_link("b", "a"), hard_link("b", "./a")))

@@ -217,6 +217,13 @@ def test_each_version_restricts_what_it_can(version: int, words: frozenset[str])
     assert landlock.restricted(version) == words
 
 
+@pytest.mark.parametrize("version", [6, 7, 99])
+def test_neither_abstract_sockets_nor_signals_are_left_out(version: int) -> None:
+    """Both bits of linux/landlock.h are asked for, also where this kernel can't show what they do."""
+    assert landlock.rights(5).scoped == 0
+    assert landlock.rights(version).scoped == 0b11
+
+
 @pytest.mark.kernel
 def test_rules_need_no_new_privileges() -> None:
     """Without them, and without a capability, the refusal is raised."""

@@ -38,7 +38,7 @@ class Control:
             sock, _ = self._listener.accept()
         except OSError:
             return  # the caller has gone, or there is no descriptor left: it may come again
-        if not _is_allowed(sock):
+        if not is_heard(sock):
             sock.close()
             return
         from mvm.supervisor.conversation import Connection
@@ -58,7 +58,7 @@ class Control:
             connection.farewell(result)
 
 
-def _is_allowed(sock: socket.socket) -> bool:
+def is_heard(sock: socket.socket) -> bool:
     """Tell whether the peer is root, or this user and in no sandbox: a workload may be this user too."""
     peer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
     pid, uid, _ = struct.unpack("iII", peer)

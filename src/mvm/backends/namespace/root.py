@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, assert_never
 
 from mvm.kernel import mounts, paths, syscalls
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _BASE = "/tmp"  # noqa: S108  a directory that is there on every machine; it is covered in our namespace only
 _HOST, _DEVICE, _FILE, _NEW = "/host", "/device", "/file", "/new"
+_EMPTY = f"{_FILE}/empty"
 _LOWER, _UPPER = "/lower", "/upper"
 _NEW_FILE = os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 ASKED = ("workspace", "volume")
@@ -63,12 +65,19 @@ def build(view: View, identity: Identity, owned: Sequence[int]) -> None:
         os.close(tree)
     _make_directory("/proc")
     mounts.proc(f"{_NEW}/proc")
+    _hide_keys()
     for place in (*(("",) if view.root is None else ()), *_finished(view)):
         mounts.set_attributes(_NEW + place, readonly=True, recursive=False)
     os.chdir(_NEW)
     syscalls.pivot_root(".", ".")
     mounts.unmount(".")
     os.chdir("/")
+
+
+def _hide_keys() -> None:
+    """Cover the list of all keys of the user: their names tell whom somebody logs in to (keyrings(7))."""
+    with suppress(FileNotFoundError):  # a kernel without keys
+        mounts.bind(_EMPTY, f"{_NEW}/proc/keys")
 
 
 def _finished(view: View) -> list[str]:
@@ -157,6 +166,7 @@ def _prepare_sources(view: View, identity: Identity) -> None:
     for number, entry in enumerate(view.entries):
         if isinstance(entry, File) and entry.over:
             _write(f"{_FILE}/{number}", entry)
+    os.close(os.open(_EMPTY, _NEW_FILE, 0o444))
     mounts.set_attributes(_FILE, readonly=True, recursive=False)
 
 
