@@ -151,7 +151,8 @@ def _defences(runs: Sequence[Evidence]) -> Iterator[str]:
     yield "## Defences, and the tests that fail without them\n"
     yield (
         "Each defence is taken out of a private copy of the source by `tests/mutations`, and the tests named "
-        "here must then fail; in a whole copy they must pass. "
+        "here must then fail; in a whole copy they must pass. Where they need a sandbox, one must still "
+        "start in the copy and reach its granted host, unless it is said why it can't. "
         f"So it was for every one of them as: {held([_OF_DEFENCES], runs)}.\n"
     )
     yield "| defence | taken out in | fails | holds even so |\n|---|---|---|---|"
@@ -161,7 +162,10 @@ def _defences(runs: Sequence[Evidence]) -> Iterator[str]:
             "<br>".join(f"`{_short(test.partition('[')[0])}`" for test in tests)
             for tests in (defence.red, defence.green)
         )
-        yield f"| {name} | {files} | {red} | {green} |"
+        even_so = "<br>".join(
+            filter(None, (green, defence.lifeless and f"no host is reached: {defence.lifeless}"))
+        )
+        yield f"| {name} | {files} | {red} | {even_so} |"
     yield ""
 
 

@@ -20,6 +20,7 @@ from mvm.gateway.gateway import Gateway
 from mvm.gateway.loop import READ, Loop
 from mvm.gateway.relay import Pipes
 from mvm.gateway.resolve import SystemThreads
+from mvm.gateway.udp import UdpFlow
 from mvm.kernel import syscalls
 from mvm.policy.document import policy_digest
 
@@ -66,6 +67,7 @@ class Holder:
         self.loop, self.pipes = Loop(), Pipes()
         self.log = Log.create(state, run)
         self.told: list[tuple[str, object]] = []
+        self.taken: list[int] = []
         self.gateway = Gateway(
             loop=self.loop,
             sockets=sockets,
@@ -159,6 +161,19 @@ class Holder:
         """How many of them are sockets."""
         return sum(what.startswith("socket:") for what in _open_descriptors().values())
 
+    def upstream_places(self) -> list[tuple[str, int]]:
+        """From where the UDP flows that stand speak to their hosts."""
+        flows = [flow for flow in self.gateway.book.flows.values() if isinstance(flow, UdpFlow)]
+        return [flow._upstream.getsockname()[:2] for flow in flows if flow._upstream is not None]  # noqa: SLF001
+
+    def use_up_descriptors(self) -> None:
+        """Have none left at all."""
+        _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(_open_descriptors()) + 1, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                self.taken.append(os.open("/dev/null", os.O_RDONLY))
+
     def leave_descriptors(self, count: int) -> None:
         """Have so many descriptors left; below zero not even those that are there could be had again."""
         _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -169,6 +184,8 @@ class Holder:
 
     def restore_descriptors(self) -> None:
         """Have as many as there may be again."""
+        while self.taken:
+            os.close(self.taken.pop())
         take_all_descriptors()
 
     def break_record(self) -> None:

@@ -55,6 +55,26 @@ def test_without_descriptors_flows_are_refused_and_come_back(doorway: MakeDoorwa
     ]
 
 
+def test_with_no_descriptor_left_the_one_that_is_kept_refuses(local_doorway: MakeDoorway) -> None:
+    """Where not one could be had, the next connection is reset at once all the same, and the one after it."""
+    door = local_doorway(policy(f"{ECHO}:7"))
+    address = door.inside(lambda: clients.address_of(ECHO))
+
+    def act() -> bytes:
+        with clients.connect(address, 7) as sock:
+            sock.settimeout(3)
+            sock.sendall(b"x\n")
+            return sock.recv(10)
+
+    assert door.inside(act) == b"x\n"
+    door.await_end_of_flows()
+    door.ask("use_up_descriptors")
+    for _ in range(2):
+        assert door.inside(lambda: clients.attempt(act)).what == "reset"
+    door.ask("restore_descriptors")
+    assert door.inside(act) == b"x\n"
+
+
 def test_even_the_last_descriptor_may_be_lost(doorway: MakeDoorway) -> None:
     """Where the one kept for refusing can't be had again, connections wait, and are served when it can."""
     door = doorway(policy(f"{ECHO}:7"))

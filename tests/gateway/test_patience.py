@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import time
 from functools import partial
@@ -68,6 +69,29 @@ def test_first_bytes_that_do_not_come_in_time_end_the_flow(  # noqa: PLR0917
     assert short_patience - 0.1 < seconds < short_patience + 2
     assert [(denial["reason"], denial["host"]) for denial in door.denials] == [("malformed", host)]
     assert internet.arrivals(host).bytes == before
+
+
+def test_a_hello_that_goes_on_and_on_is_ended_in_time(
+    local_doorway: MakeDoorway, internet: Internet, short_patience: float
+) -> None:
+    """A byte now and then buys no time: the flow ends as if nothing more had come, and nothing is dialled."""
+    door = local_doorway(policy(f"{API}:443"))
+
+    def act() -> bytes:
+        with clients.connect(API, 443) as sock:
+            sock.sendall(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03")
+            end = time.monotonic() + 8 * short_patience
+            while time.monotonic() < end:
+                if select.select([sock], [], [], 0.1)[0]:
+                    return sock.recv(100)
+                with contextlib.suppress(ConnectionError):
+                    sock.send(b"x")
+        return b"it still goes on"
+
+    with internet.watch() as outside:
+        assert door.inside(act) == ALERT
+    assert not outside.packets
+    assert [denial["reason"] for denial in door.denials] == ["malformed"]
 
 
 def test_where_a_server_may_speak_first_silence_is_no_fault(

@@ -317,6 +317,20 @@ def test_a_declined_upgrade_leaves_requests_that_are_checked(checked: Bench, sec
         assert read_now(checked.host) == b""
 
 
+def test_a_101_that_was_not_asked_for_opens_nothing(checked: Bench) -> None:
+    """A host that answers a plain request so does not make the workload's next ones pass unchecked."""
+    checked.open_with(request(API))
+    checked.turn()
+    checked.host.send(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+    checked.turn()
+    checked.client.send(request(OTHER))
+    checked.turn()
+    assert read_now(checked.host) == request(API)
+    (why,) = checked.ends
+    assert isinstance(why, Refusal)
+    assert (why.reason, why.host) == (Reason.HOST_HEADER_MISMATCH, OTHER)
+
+
 def test_an_answer_to_an_upgrade_that_is_no_http_is_the_hosts_fault(checked: Bench) -> None:
     """Nothing is opened by it, and it is no denial."""
     checked.open_with(UPGRADE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import time
 from functools import partial
@@ -203,6 +204,52 @@ def test_this_machines_own_addresses_are_known(internet: Internet) -> None:
     assert not isinstance(found, Failure)
     own = {str(candidate.address) for candidate in found if candidate.own}
     assert own == {addresses.HOST_V4, addresses.HOST_V6}
+
+
+def test_what_can_not_be_told_from_this_machines_own_is_a_failure() -> None:
+    """Where the kernel can't be asked, for want of a descriptor, a public address is not dialled on trust."""
+
+    def act() -> list[Found]:
+        resolver = HostResolver(Loop(), SYSTEM, SystemThreads())
+        found: list[Found] = []
+        resolver.resolve(ip_address(A4), found.append)
+        _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+        resolver.resolve(ip_address(A6), found.append)
+        return found
+
+    told, untold = in_child(act)
+    assert texts(told) == [A4]
+    assert untold == Failure("no descriptors left")
+
+
+def test_each_question_has_a_number_and_a_port_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 5452: a forger has to guess both, for each try anew."""
+    monkeypatch.setattr("mvm.gateway.question._TRY_SECONDS", 0.05)
+
+    def act() -> list[tuple[bytes, int]]:
+        loop = Loop()
+        asked: list[tuple[bytes, int]] = []
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+            server.bind(("127.0.0.1", 0))
+
+            def take(_events: int) -> None:
+                query, asker = server.recvfrom(512)
+                asked.append((query[:2], asker[1]))
+
+            loop.watch(server.fileno(), READ, take)
+            here = Dns(mode=DnsMode.RESOLVER, resolver=(ip_address("127.0.0.1"), server.getsockname()[1]))
+            resolver = HostResolver(loop, here, SystemThreads())
+            resolver.resolve(HostName("silent.example.test"), lambda _found: loop.stop())
+            loop.run()
+            return asked
+
+    asked = in_child(act)
+    assert len(asked) >= 4
+    assert (
+        len({number for number, _ in asked}) >= 3
+    )  # of 65536: two that are equal are rare enough, more never
+    assert len({port for _, port in asked}) >= 3
 
 
 @given(st.lists(any_addresses, max_size=12).map(tuple))

@@ -18,6 +18,7 @@ from mvm.policy.parse import parse_grant
 from mvm.terms import HostName, Reason
 from tests.gateway import clients
 from tests.gateway.doorway import policy
+from tests.support import addresses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -312,6 +313,51 @@ def test_datagrams_end_with_their_grant(doorway: MakeDoorway) -> None:
     expect_end("expired", lambda: door.await_record("grant.expired"))
 
 
+def _send_on(talk: Talk) -> list[bytes]:
+    """Have a datagram echoed, and another when told; what was heard."""
+    place = socket.getaddrinfo(ECHO, 7, socket.AF_INET, socket.SOCK_DGRAM)[0][4]
+    heard = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(clients.WAIT_S)
+        sock.connect(place)
+        for data in (b"first", b"second"):
+            sock.send(data)
+            heard.append(sock.recv(100))
+            talk.say("heard")
+            talk.hear()
+    return heard
+
+
+def test_only_the_granted_host_answers_a_datagram(local_doorway: MakeDoorway) -> None:
+    """What another host sends to where the flow comes from, outside, is not carried in."""
+    door = local_doorway(policy(f"{ECHO}:7/udp"))
+    held = door.start(_send_on)
+    assert held.talk.hear() == "heard"
+    (place,) = door.ask("upstream_places")
+    version = 6 if ":" in place[0] else 4
+    family, own = (
+        (socket.AF_INET6, addresses.HOST_V6) if version == 6 else (socket.AF_INET, addresses.HOST_V4)
+    )
+    with socket.socket(family, socket.SOCK_DGRAM) as stranger:
+        stranger.sendto(b"forged", (own, place[1]))
+    for _ in range(2):
+        held.talk.say()
+    assert held.talk.hear() == "heard"
+    assert held.result() == [b"first", b"second"]
+
+
+def test_a_revoked_udp_flow_is_closed_outside_too(local_doorway: MakeDoorway) -> None:
+    """Its socket goes at once, and the record says why; until then it was there."""
+    door = local_doorway(policy(f"{ECHO}:7/udp"))
+    held = door.start(_send_on)
+    assert held.talk.hear() == "heard"
+    assert len(door.ask("upstream_places")) == 1
+    door.ask("replace", policy())
+    assert door.ask("upstream_places") == []
+    (closed,) = door.records("flow.closed")
+    assert (closed["cause"], closed["reason"], closed["protocol"]) == ("policy", "revoked", "udp")
+
+
 def test_every_host_may_be_granted_and_taken_back_live(doorway: MakeDoorway) -> None:
     """A live edit opens every public host, and closes them again with the flows that used it."""
     door = doorway(policy(f"{ECHO}:7"))
@@ -358,7 +404,7 @@ def test_many_edits_in_a_row(local_doorway: MakeDoorway, internet: Internet) -> 
 # ---- the record
 
 
-@pytest.mark.parametrize("first", ["name", "flow"])
+@pytest.mark.parametrize("first", ["name", "flow", "datagram"])
 def test_where_nothing_can_be_recorded_nothing_opens(
     doorway: MakeDoorway, internet: Internet, first: str
 ) -> None:
@@ -373,18 +419,21 @@ def test_where_nothing_can_be_recorded_nothing_opens(
     with internet.watch() as outside:
         if first == "name":
             assert door.inside(lambda: clients.ask_name(API)) == (3, 18, ())
+        elif first == "datagram":
+            seen = door.inside(lambda: clients.attempt(lambda: clients.ask_udp(echo, 7, b"x")))
+            assert seen.what == "refused"
         else:
             assert door.inside(lambda: clients.attempt(lambda: clients.hear(echo, 7))).what == "reset"
     assert not outside.besides_names
     with internet.watch() as outside:
-        seen = [
+        tried = [
             door.inside(lambda: clients.attempt(lambda: clients.hear(address, 22))),
             door.inside(lambda: clients.attempt(lambda: clients.hear(echo, 7))),
             door.inside(lambda: clients.attempt(lambda: clients.ask_udp(echo, 7, b"x"))),
         ]
         assert door.inside(lambda: clients.ask_name(API)) == (3, 18, ())
-    assert [each.what for each in seen] == ["reset", "reset", "refused"]
-    assert max(each.seconds for each in seen) < 1.0
+    assert [each.what for each in tried] == ["reset", "reset", "refused"]
+    assert max(each.seconds for each in tried) < 1.0
     assert not outside.packets  # nor is a name server asked any more
     kept.talk.say()
     assert kept.result() == b"still here\n"

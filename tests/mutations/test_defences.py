@@ -40,7 +40,7 @@ def runs(request: pytest.FixtureRequest, whole: Path) -> Iterator[dict[str, Futu
     ]
     wanted = {name: DEFENCES[name] for name in asked}
     with ThreadPoolExecutor(max_workers=_SIDE_BY_SIDE) as pool:
-        intact = sorted({test for defence in wanted.values() for test in defence.red})
+        intact = sorted({test for defence in wanted.values() for test in (*defence.red, *defence.alive)})
         made = {"": pool.submit(copies.run, whole, intact)}
         for number, (name, defence) in zip(itertools.count(), wanted.items(), strict=False):
             made[name] = pool.submit(_without, whole, whole.parent / str(number), defence)
@@ -50,7 +50,8 @@ def runs(request: pytest.FixtureRequest, whole: Path) -> Iterator[dict[str, Futu
 def _without(whole: Path, place: Path, defence: Defence) -> Outcomes:
     copy = copies.lend(whole, place)
     copies.edit(copy, defence.edits)
-    return copies.run(copy, [*defence.red, *defence.green])
+    copies.lose_patience(copy)
+    return copies.run(copy, [*defence.red, *defence.green, *defence.alive])
 
 
 def _bare(tests: tuple[str, ...]) -> set[str]:
@@ -59,14 +60,16 @@ def _bare(tests: tuple[str, ...]) -> set[str]:
 
 @pytest.mark.parametrize("name", DEFENCES)
 def test_without_a_defence_the_tests_that_meet_it_fail(runs: dict[str, Future[Outcomes]], name: str) -> None:
-    """In a copy without it each fails, those that must hold even so pass; in a whole copy all pass."""
+    """In a copy without it each fails, a sandbox starts there and is of use; in a whole copy all pass."""
     defence = DEFENCES[name]
     without, whole = runs[name].result(), runs[""].result()
     if whole.skipped & _bare(defence.red):
         pytest.skip("this machine lacks what the tests of that defence need")
     unnoticed = _bare(defence.red) - without.failed
     assert not unnoticed, f"nothing fails without: {name}\n{without.said}"
+    dead = _bare(defence.alive) - without.passed
+    assert not dead, f"nothing starts, or is reached, without: {name}\n{without.said}"
     broken = _bare(defence.green) - without.passed
     assert not broken, f"held by nothing else than: {name}\n{without.said}"
-    elsewhere = _bare(defence.red) - whole.passed
+    elsewhere = _bare((*defence.red, *defence.alive)) - whole.passed
     assert not elsewhere, f"not because of the mutation: {elsewhere}\n{whole.said}"

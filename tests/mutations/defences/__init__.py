@@ -12,9 +12,10 @@ from tests.mutations.defences.gateway import GATEWAY
 from tests.mutations.defences.kept import KEPT
 from tests.mutations.defences.kernel import KERNEL
 from tests.mutations.defences.places import PLACES
+from tests.mutations.defences.reading import READING
 from tests.mutations.defences.record import RECORD
 from tests.mutations.defences.words import WORDS
 
 __all__ = ["DEFENCES", "Defence", "Edit"]
 
-DEFENCES: dict[str, Defence] = {**GATEWAY, **RECORD, **KEPT, **WORDS, **CONFINEMENT, **KERNEL, **PLACES}
+DEFENCES: dict[str, Defence] = {**GATEWAY, **READING, **RECORD, **KEPT, **WORDS, **CONFINEMENT, **KERNEL, **PLACES}

@@ -168,7 +168,16 @@ CONFINEMENT: dict[str, Defence] = {
         (f"{_PROCESSES}test_init_can_not_be_looked_into",),
     ),
     "processes of its own": Defence(
-        (Edit(_KEEPER, "        | syscalls.NEWPID\n", ""),),
+        (
+            Edit(_KEEPER, "        | syscalls.NEWPID\n", ""),
+            # The kernel gives a proc of its own to nobody who has no processes of its own.
+            Edit(
+                _ROOT,
+                "    trees = list(owned) or ",
+                '    proc = mounts.clone_tree(_HOST + "/proc")\n    trees = list(owned) or ',
+            ),
+            Edit(_ROOT, 'mounts.proc(f"{_NEW}/proc")', 'mounts.attach(proc, f"{_NEW}/proc")'),
+        ),
         (f"{_PROCESSES}test_no_process_of_the_host_is_seen_or_met",),
     ),
     "queues and memory of its own": Defence(
@@ -238,6 +247,7 @@ CONFINEMENT: dict[str, Defence] = {
             ),
         ),
         ("tests/backends/test_namespace.py::test_the_home_is_empty_and_what_is_written_stays_inside",),
+        lifeless="root's home is not for the user of its sandboxes; the home of the red test is for all",
     ),
     "control sockets and keys are covered in volumes": Defence(
         (
@@ -280,8 +290,18 @@ CONFINEMENT: dict[str, Defence] = {
         (f"{_NEIGHBOURS}test_a_control_socket_hears_nobody_in_a_sandbox",),
     ),
     "a network of its own": Defence(
-        (Edit(_KEEPER, "        | syscalls.NEWNET\n", ""),),
+        (
+            # The keeper still makes a door, as nobody may in the caller's network; the workload is not in it.
+            Edit(_KEEPER, "        | syscalls.NEWNET\n", ""),
+            Edit(
+                _KEEPER,
+                "        init.live(inits, plan)\n    return pid\n",
+                "        init.live(inits, plan)\n    syscalls.unshare(syscalls.NEWNET)\n    return pid\n",
+            ),
+        ),
         (f"{_EMPTY}test_an_empty_list_lets_nothing_out[no words]",),
+        green=("tests/backends/test_namespace.py::test_every_word_arrives_as_it_is",),
+        lifeless="its name server is in the door, and the workload is not",
     ),
     "init dies with the keeper": Defence(
         _SURVIVING,

@@ -1,6 +1,7 @@
-"""Defences of the gateway: names, TLS and HTTP, resolving, dialling, the kernel's door, what stands.
+"""Defences of the gateway: names, resolving, dialling, datagrams, the kernel's door, what stands.
 
-Owns their part of the table. Must never take out what keeps a workload inside.
+Owns their part of the table, but for what is read (`reading`). Must never take out what keeps a workload
+inside.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ _DECIDE = "policy/decide.py"
 _FLOW = "gateway/flow.py"
 _DIAL = "gateway/dial.py"
 _STANDING = "gateway/standing.py"
+_UDP = "gateway/udp.py"
 _DOOR = "gateway/door.py"
 
 _DESTINATIONS = "tests/escape/test_destinations.py::"
@@ -19,10 +21,11 @@ _PROTOCOLS = "tests/escape/test_protocols.py::"
 _EMPTY = "tests/escape/test_empty.py::"
 _STANDS = "tests/gateway/test_standing.py::"
 _DENIED = "tests/gateway/test_denied.py::"
+_UNRESTRICTED = "tests/gateway/test_unrestricted.py::"
 _DECIDED = "tests/policy/test_decide.py::"
 _DOORWAY = "tests/kernel/test_door.py::"
 
-GATEWAY: dict[str, Defence] = {
+_DIALLED: dict[str, Defence] = {
     "a name in TLS must be the granted one": Defence(
         (
             Edit(
@@ -35,7 +38,7 @@ GATEWAY: dict[str, Defence] = {
     ),
     "a hello must have a name": Defence(
         (Edit(_FLOW, "if hello.server_name is None and isinstance(host, str):", "if False:"),),
-        (f"{_DESTINATIONS}test_the_name_in_the_hello_must_be_the_granted_one",),
+        ("tests/gateway/test_flow.py::test_a_hello_for_another_name_never_passes",),
     ),
     "where TLS is required nothing else passes": Defence(
         (Edit(_FLOW, "return self._denied(Reason.NOT_TLS, Layer.TLS)", "return Cleared(self._data, None)"),),
@@ -109,7 +112,7 @@ GATEWAY: dict[str, Defence] = {
     ),
     "this machine's own addresses are refused": Defence(
         (Edit(_DECIDE, "if kind is AddressClass.PUBLIC and not own:", "if kind is AddressClass.PUBLIC:"),),
-        (f"{_DENIED}test_the_hosts_own_address_is_refused",),
+        (f"{_DECIDED}test_this_machines_own_addresses_are_private",),
     ),
     "a name is resolved when it is dialled": Defence(
         (Edit("gateway/resolve.py", "_KEEP_SECONDS = 1.0", "_KEEP_SECONDS = 1e6"),),
@@ -142,6 +145,7 @@ GATEWAY: dict[str, Defence] = {
             f"{_EMPTY}test_an_empty_list_lets_nothing_out[no words]",
             f"{_EMPTY}test_an_empty_list_in_python_lets_nothing_out",
         ),
+        lifeless="the rules are what leads to the gateway",
     ),
     "revoking resets what is open": Defence(
         (
@@ -152,11 +156,11 @@ GATEWAY: dict[str, Defence] = {
                 "        self._steer()\n        self._wait_for_expiry()\n",
             ),
         ),
-        (f"{_STANDS}test_a_revoked_grant_resets_its_flows_within_100_ms",),
+        (f"{_STANDS}test_a_revoked_grant_resets_its_flows_within_100_ms[local-1]",),
     ),
     "an expired grant ends": Defence(
         (Edit(_STANDING, "        if ends:\n", "        if False:\n"),),
-        (f"{_STANDS}test_an_expired_grant_resets_its_flows_within_100_ms",),
+        (f"{_STANDS}test_an_expired_grant_resets_its_flows_within_100_ms[local]",),
     ),
     "a budget is kept": Defence(
         (
@@ -166,3 +170,138 @@ GATEWAY: dict[str, Defence] = {
         (f"{_STANDS}test_a_budget_is_exact",),
     ),
 }
+
+_JUDGED: dict[str, Defence] = {
+    "every host means every public address": Defence(
+        (Edit(_DECIDE, "(isinstance(host, str) or classify(host) is AddressClass.PUBLIC)", "True"),),
+        (f"{_DECIDED}test_unrestricted_allows_any_name_and_any_public_address",),
+    ),
+    "every host is TLS on port 443": Defence(
+        (Edit(_DECIDE, "tls = Tls.REQUIRE if port == 443", "tls = Tls.REQUIRE if port == 0"),),
+        (f"{_DECIDED}test_unrestricted_allows_any_name_and_any_public_address",),
+    ),
+    "a grant of subdomains is so many labels deep": Defence(
+        (Edit(_DECIDE, "if grant.depth is not None and grant.depth >= depth:", "if True:"),),
+        (f"{_DECIDED}test_subdomains_go_as_deep_as_they_say",),
+    ),
+    "no name leads to a metadata service": Defence(
+        (Edit(_DECIDE, "kind is AddressClass.METADATA and allowed.host != address", "False"),),
+        (f"{_DECIDED}test_where_a_name_may_lead",),
+    ),
+    "a grant that is said more strictly ends its flows": Defence(
+        (Edit(_DECIDE, "elif (before.tls, before.private) != (grant.tls, grant.private):", "elif False:"),),
+        (f"{_DECIDED}test_what_a_changed_grant_means",),
+    ),
+    "what may be this machine's own is not dialled": Defence(
+        (
+            Edit(
+                "gateway/resolve.py",
+                "return failure_of(error)  # what can't be told from this machine's own is not dialled",
+                "own = ()",
+            ),
+        ),
+        ("tests/gateway/test_resolve.py::test_what_can_not_be_told_from_this_machines_own_is_a_failure",),
+    ),
+    "a question has a number of its own": Defence(
+        (Edit("gateway/question.py", 'number = int.from_bytes(os.urandom(2), "big")', "number = 1"),),
+        ("tests/gateway/test_resolve.py::test_each_question_has_a_number_and_a_port_of_its_own",),
+    ),
+}
+
+_DATAGRAMS: dict[str, Defence] = {
+    "a refused datagram is recorded": Defence(
+        (
+            Edit(
+                _UDP,
+                "            self._gateway.refusals.add(allowed)\n            self.refuse(target, sender)\n",
+                "            self.refuse(target, sender)\n",
+            ),
+        ),
+        (f"{_UNRESTRICTED}test_unrestricted_keeps_closed_what_is_not_public[local-udp-192.0.2.1]",),
+    ),
+    "a refused datagram is answered": Defence(
+        (
+            Edit(
+                _UDP,
+                "            sockets.send_unreachable(sock, refused_place, sender)\n",
+                "            pass\n",
+            ),
+        ),
+        (f"{_UNRESTRICTED}test_unrestricted_keeps_closed_what_is_not_public[local-udp-192.0.2.1]",),
+    ),
+    "where a datagram goes is classed": Defence(
+        (Edit(_UDP, "judged = judge(self.allowed, found)", "judged = found"),),
+        (f"{_DENIED}test_a_name_that_leads_to_no_public_address_is_refused[private]",),
+    ),
+    "only the granted host answers a datagram": Defence(
+        (
+            Edit(
+                _UDP,
+                "upstream.connect((str(candidate.address), self.allowed.port))",
+                'upstream.bind(("", 0))',
+            ),
+            Edit(
+                _UDP,
+                "self._upstream.send(data)",
+                "self._upstream.sendto(data, (str(self.address), self.allowed.port))",
+            ),
+        ),
+        (f"{_STANDS}test_only_the_granted_host_answers_a_datagram",),
+    ),
+    "datagrams are recorded before they leave": Defence(
+        (
+            Edit(
+                _UDP,
+                "            self._refuse(UNRECORDED)\n            return\n        for candidate",
+                "            pass\n        for candidate",
+            ),
+        ),
+        (f"{_STANDS}test_where_nothing_can_be_recorded_nothing_opens[local-datagram]",),
+    ),
+    "a budget holds for datagrams": Defence(
+        (Edit(_UDP, "if tally.limit is None or tally.carried + size <= tally.limit:", "if True:"),),
+        (f"{_STANDS}test_datagrams_end_with_their_grant[local]",),
+    ),
+    "revoking ends what datagrams go through": Defence(
+        (Edit(_UDP, '        self._refuse(End("policy", reason))\n        from', "        from"),),
+        (f"{_STANDS}test_a_revoked_udp_flow_is_closed_outside_too",),
+    ),
+}
+
+_AT_ONCE: dict[str, Defence] = {
+    "the rules answer at once": Defence(
+        (
+            Edit(
+                _DOOR,
+                '    batch.rule("no", nftables.protocol(_TCP), nftables.reject_reset())\n'
+                '    batch.rule("no", nftables.reject_unreachable())\n',
+                '    batch.rule("no", nftables._verdict(nftables.netlink.be32(1, 0)))\n',
+            ),
+        ),
+        (f"{_DENIED}test_an_address_that_is_not_granted_is_refused[local-93.184.215.10]",),
+    ),
+    "a refused connection is reset": Defence(
+        (Edit("gateway/farewell.py", "        reset_on_close(client)\n", "        pass\n"),),
+        (f"{_STANDS}test_who_resolves_may_be_edited",),
+    ),
+    "no denial is lost": Defence(
+        (Edit("gateway/refusals.py", "        self._count_unreported()\n", ""),),
+        (f"{_DENIED}test_no_count_is_lost_in_a_flood[local-udp]",),
+    ),
+    "a descriptor is kept to refuse with": Defence(
+        (
+            Edit(
+                "gateway/listener.py",
+                'self._reserve = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)',
+                "self._reserve = None",
+            ),
+        ),
+        ("tests/gateway/test_exhaustion.py::test_with_no_descriptor_left_the_one_that_is_kept_refuses",),
+    ),
+    "what is revoked leaves the kernel's keys": Defence(
+        (Edit(_STANDING, "door.edit(self._rules, add, remove)", "door.edit(self._rules, add, ())"),),
+        (f"{_STANDS}test_a_revoked_name_keeps_its_address_and_is_refused[local]",),
+    ),
+}
+
+GATEWAY: dict[str, Defence] = {**_DIALLED, **_JUDGED, **_DATAGRAMS, **_AT_ONCE}

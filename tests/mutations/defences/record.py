@@ -84,4 +84,12 @@ RECORD: dict[str, Defence] = {
         ),
         ("tests/policy/test_decide.py::test_an_expiry_counts_from_when_the_grant_took_effect",),
     ),
+    "a record that failed once is not tried again": Defence(
+        (Edit("gateway/book.py", "            self.broken = error\n", ""),),
+        (f"{_STANDS}test_where_nothing_can_be_recorded_nothing_opens[local-name]",),
+    ),
+    "without a record nothing is decided but no": Defence(
+        (Edit(_STANDING, "        if self._book.broken is None:\n", "        if True:\n"),),
+        (f"{_STANDS}test_where_nothing_can_be_recorded_nothing_opens[local-name]",),
+    ),
 }
