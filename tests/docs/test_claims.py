@@ -43,6 +43,25 @@ def test_a_new_statement_is_noticed() -> None:
     assert uncarried(found, {("README.md", "It never leaks.")}) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "promises"),
+    [
+        ("It is isolated.", True),
+        ("Readable by you alone.", True),
+        ("No order of edits opens it.", True),
+        ("This prevents it, safely.", True),
+        ("The mode `none`, or `no host`.", False),
+        ("It takes no longer, and no more than one.", False),
+        ("<!-- the table is written by `it` -->\n\n| never |\n\n<!-- to here -->", False),
+    ],
+)
+def test_what_promises_by_its_meaning_is_a_statement_too(text: str, promises: bool) -> None:
+    """Not what is code, what counts or compares, nor what a program writes; every page of people's is read."""
+    assert bool(list(statements("README.md", text))) is promises
+    read = {name_of(page) for page in pages()}
+    assert {"docs/reference/policy.md", "docs/decisions/0001-no-route-only-a-door.md"} <= read
+
+
 def test_the_marks_name_claims_that_stand() -> None:
     """No page leans on a claim that is gone, or that is only planned."""
     standing = {claim.id for claim in CLAIMS if claim.status != PENDING}
