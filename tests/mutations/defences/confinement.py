@@ -184,10 +184,6 @@ CONFINEMENT: dict[str, Defence] = {
         (Edit(_KEEPER, "        | syscalls.NEWIPC\n", ""),),
         (f"{_NEIGHBOURS}test_queues_and_memory_are_not_shared",),
     ),
-    "cgroups of its own": Defence(
-        (Edit(_KEEPER, "        | syscalls.NEWCGROUP\n", ""),),
-        (f"{_CGROUPS}test_only_the_own_name_is_told[self]",),
-    ),
     "a limited sandbox is in its cgroup": Defence(
         (
             Edit(

@@ -83,7 +83,10 @@ KERNEL: dict[str, Defence] = {
     ),
     "control groups of its own": Defence(
         (Edit(_KEEPER, "        | syscalls.NEWCGROUP\n", ""),),
-        (f"{_CONFINED}test_no_namespace_is_the_callers",),
+        (
+            f"{_CONFINED}test_no_namespace_is_the_callers",
+            "tests/escape/test_confinement_cgroups.py::test_only_the_own_name_is_told[self]",
+        ),
     ),
     "devices run nothing": Defence(
         (Edit(_ROOT, "    mounts.set_attributes(_DEVICE, nosuid=True, noexec=True)\n", ""),),
