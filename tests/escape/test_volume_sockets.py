@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +17,6 @@ from tests.escape.unix_sockets import KINDS, HostSocket
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from tests.support.mvmctl import Mvmctl
 
@@ -167,3 +168,27 @@ def test_a_socket_of_an_image_does_not_answer(mvmctl: Mvmctl, volume: Path) -> N
         assert host.arrived() == 0
         host.knock()
         assert host.arrived() == 1
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="means something only as root: nobody else writes into the system"
+)
+@pytest.mark.parametrize("above", ["/opt", "/usr/local"])
+def test_a_socket_in_the_system_is_covered(mvmctl: Mvmctl, above: str) -> None:
+    """41: what a service of the host has put into a directory that every sandbox sees hears nobody."""
+    place = Path(tempfile.mkdtemp(dir=above, prefix="mvm-test-"))
+    try:
+        place.chmod(0o755)
+        with HostSocket(f"{place}/s", KINDS["stream"]) as host:
+            acts = (
+                ("unix", f"{place}/s", int(KINDS["stream"])),
+                ("own_unix", "/tmp/own", int(KINDS["stream"])),
+            )
+            (found, answered), _ = _tries(mvmctl, (), *acts)
+            assert found in COVERED
+            assert answered == "ok"
+            assert host.arrived() == 0
+            host.knock()
+            assert host.arrived() == 1
+    finally:
+        place.rmdir()

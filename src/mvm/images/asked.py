@@ -12,7 +12,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from mvm.errors import Finding, PolicyRefused
-from mvm.images.bound import BoundSockets
+from mvm.images.bound import BoundSockets, are_named_below
 from mvm.images.refused import shown
 from mvm.images.trace import lies_in
 from mvm.plan.view import Bind
@@ -82,6 +82,17 @@ def add_asked(tree: Tree, asked: tuple[Bind, ...], hidden: Sequence[str]) -> Non
                 tree.tmpfs(target, mode=0o555, size=4096, owned=False)
 
 
+def cover_sockets_of_system(tree: Tree, hidden: Sequence[str]) -> None:
+    """Cover the sockets in what a tree shows of this machine already, if the kernel's list has any there."""
+    shown_places = [entry for entry in tree.entries if isinstance(entry, Bind)]
+    if not are_named_below([bind.source for bind in shown_places]):
+        return
+    known = BoundSockets([bind.source for bind in shown_places])
+    for bind in shown_places:
+        for name in sorted(_named(bind, known, hidden))[:MOST_SOCKETS]:
+            tree.cover(f"{bind.target}/{name}".rstrip("/"))
+
+
 def _check_place(tree: Tree, bind: Bind, below: str) -> None:
     """Refuse a mount point that would have to be made on the host, or that a link there leads elsewhere."""
     if tree.tracer.trace(below).real != below:
@@ -106,11 +117,7 @@ def _cover_sockets(tree: Tree, bind: Bind, known: BoundSockets, hidden: Sequence
         return
     except OSError:  # not ours to list; what is deeper may still be ours to reach
         sockets = set()
-    sockets |= {
-        path[len(bind.source) :].lstrip("/")
-        for path in known.below(bind.source)
-        if not any(lies_in(path, own) for own in hidden)
-    }
+    sockets |= _named(bind, known, hidden)
     if len(sockets) > MOST_SOCKETS:
         message = f"{bind.source!r} holds {len(sockets)} sockets of this machine, too many to cover"
         raise _no_place(bind, message, "name the one directory below it that the workload needs")
@@ -118,6 +125,15 @@ def _cover_sockets(tree: Tree, bind: Bind, known: BoundSockets, hidden: Sequence
         tree.cover(f"{bind.target}/{name}")
     if sockets:
         tree.findings.append(_covered(bind, sorted(sockets)))
+
+
+def _named(bind: Bind, known: BoundSockets, hidden: Sequence[str]) -> set[str]:
+    """Give what the kernel's list shows below a bind, by names relative to it."""
+    return {
+        path[len(bind.source) :].lstrip("/")
+        for path in known.below(bind.source)
+        if not any(lies_in(path, own) for own in hidden)
+    }
 
 
 def _covered(bind: Bind, sockets: Sequence[str]) -> Finding:

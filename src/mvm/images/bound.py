@@ -20,13 +20,23 @@ from typing import TYPE_CHECKING
 from mvm.images.trace import lies_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _LIST, _MOUNTS = "/proc/net/unix", "/proc/self/mountinfo"
 _BEFORE_THE_NAME = 7  # words of a line
 _MOUNT_POINT = 4
 MOST_PLACES = 4096
 """How many directories with sockets are looked at; first those whose names lie where is asked."""
+
+
+def are_named_below(sources: Iterable[str]) -> bool:
+    """Tell whether the list has names below some directories, as they are written: mostly it has none."""
+    try:
+        with open(_LIST, "rb") as file:
+            names = file.read()
+    except OSError:  # a /proc that shows no more than processes
+        return False
+    return any(b" %b/" % os.fsencode(source) in names for source in sources)
 
 
 class BoundSockets:

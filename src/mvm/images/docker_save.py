@@ -15,11 +15,12 @@ from mvm.images.blobs import text_of
 from mvm.images.config import config_from_oci, parse_object
 from mvm.images.described import check_platform, diff_ids, no_such_image
 from mvm.images.layers import Layer, OciImage
-from mvm.images.refused import damaged
+from mvm.images.refused import damaged, hostile
 
 if TYPE_CHECKING:
     from mvm.images.blobs import Files
 
+_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can write what no file's name can be
 _HASH = re.compile(r"(?:.*/)?([0-9a-f]{64})(?:\.json)?\Z")
 
 
@@ -27,9 +28,9 @@ def open_saved(files: Files, tag: str | None, platform: str) -> OciImage:
     """Open an image in what `docker save` wrote; parameters and errors are those of `open_oci`."""
     source = files.name
     image = _chosen(_images(text_of(files, "manifest.json") or b"", source), tag, source)
-    path = image.get("Config")
-    data = text_of(files, path) if isinstance(path, str) else None
-    if data is None or not isinstance(path, str):
+    path = _inside(image.get("Config"), source)
+    data = None if path is None else text_of(files, path)
+    if data is None or path is None:
         raise damaged("the config of the image is not in it", source, "archive-missing")
     digest = hashlib.sha256(data).hexdigest()
     told = _HASH.match(path)
@@ -46,10 +47,20 @@ def open_saved(files: Files, tag: str | None, platform: str) -> OciImage:
 
 
 def _layer(files: Files, path: object, diff_id: str) -> Layer:
-    blob = files.open(path) if isinstance(path, str) else None
+    place = _inside(path, files.name)
+    blob = None if place is None else files.open(place)
     if blob is None:
         raise damaged(f"the layer {str(path)[:90]!r} is not in it", files.name, "archive-missing")
     return Layer(blob, None, None, diff_id, zstd=False)
+
+
+def _inside(path: object, source: str) -> str | None:
+    """The path of a file in the image; None for what is no path. Raises PolicyRefused: it leads out of it."""
+    if not isinstance(path, str) or "\0" in path or _SURROGATE.search(path):
+        return None
+    if path.startswith("/") or ".." in path.split("/"):
+        raise hostile("archive-path", f"{path[:90]!r} leads out of the image", source)
+    return path
 
 
 def _images(data: bytes, source: str) -> list[dict[str, object]]:

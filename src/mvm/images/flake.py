@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from base64 import b64decode
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mvm.errors import BackendUnavailable, Finding, PolicyRefused
 from mvm.images.host import NIX_STORE
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _DAEMON = "/nix/var/nix/daemon-socket/socket"
 _DEFAULT_NIX = "/nix/var/nix/profiles/default/bin/nix"
+_STORE_PATH = re.compile(rf"{NIX_STORE}/[0-9a-z]{{32}}-[0-9A-Za-z+._?=-]+")
+_HASH = re.compile(r"sha256-[0-9A-Za-z+/]{43}=")
 _FEATURES = ("--extra-experimental-features", "nix-command flakes")
 
 
@@ -63,12 +66,70 @@ def build(ref: str, *, cwd: str, environ: Mapping[str, str], store: Store) -> Bu
         raise PolicyRefused([Finding(code="flake-malformed", path="--flake", message=message, hint=hint)])
     nix = _Nix(cwd, environ, store)
     root = store.directory_for("roots")
-    built = nix.ask("build", "--json", "--out-link", f"{root}/{_name(ref, cwd)}", ref)[0]
-    path = str(built["outputs"].get("out") or next(iter(built["outputs"].values())))
-    infos = nix.ask("path-info", "--json", "--recursive", path)
-    closure = tuple((str(info["path"]), nix.real(str(info["path"]))) for info in infos)
-    own = next(info for info in infos if info["path"] == path)
-    return Built(path, nix.real(path), closure, nix.main_program(ref), _digest(str(own["narHash"])))
+    path = read_built(nix.ask("build", "--json", "--out-link", f"{root}/{_name(ref, cwd)}", ref))
+    hashes = read_closure(nix.ask("path-info", "--json", "--recursive", path))
+    closure = tuple((each, nix.real(each)) for each in hashes)
+    if path not in hashes:
+        raise _not_understood("path-info")
+    return Built(path, nix.real(path), closure, nix.main_program(ref), hashes[path])
+
+
+def read_built(answer: bytes) -> str:
+    """The store path of what `nix build --json` built. Raises PolicyRefused."""
+    match _parse(answer):
+        case [{"outputs": dict() as outputs}, *_] if outputs:
+            return _store_path(outputs.get("out") or next(iter(outputs.values())), "build")
+    raise _not_understood("build")
+
+
+def read_closure(answer: bytes) -> dict[str, str]:
+    """The digest of each store path that `nix path-info --json` tells of.
+
+    Before Nix 2.19 they stand in a list, each with its `path`; since then in an object, by their paths.
+
+    Raises:
+        PolicyRefused: it is neither.
+    """
+    found = _parse(answer)
+    if isinstance(found, list):
+        infos = [(each.get("path"), each) if isinstance(each, dict) else (None, each) for each in found]
+    else:
+        infos = list(found.items()) if isinstance(found, dict) else []
+    if not infos:
+        raise _not_understood("path-info")
+    hashes = {}
+    for path, info in infos:
+        nar_hash = info.get("narHash") if isinstance(info, dict) else None
+        if not isinstance(nar_hash, str) or _HASH.fullmatch(nar_hash) is None:
+            raise _not_understood("path-info")
+        hashes[_store_path(path, "path-info")] = _digest(nar_hash)
+    return hashes
+
+
+def read_program(answer: bytes) -> str | None:
+    """The name of a main program, as `nix eval --json` tells it; None where it is no name."""
+    name = _parse(answer)
+    return name if isinstance(name, str) and name and "/" not in name else None
+
+
+def _parse(answer: bytes) -> object:
+    try:
+        return json.loads(answer)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _store_path(value: object, verb: str) -> str:
+    """A path directly in nix's store. Raises PolicyRefused: it is none."""
+    if isinstance(value, str) and _STORE_PATH.fullmatch(value):
+        return value
+    raise _not_understood(verb)
+
+
+def _not_understood(verb: str) -> PolicyRefused:
+    message = f"what nix {verb} said is not understood"
+    hint = "mvm knows Nix 2.4 and later; nix --version tells which it is"
+    return PolicyRefused([Finding(code="flake-not-built", path="--flake", message=message, hint=hint)])
 
 
 class _Nix:
@@ -94,25 +155,21 @@ class _Nix:
         """Give the place on the host of a store path."""
         return self._prefix + path
 
-    def ask(self, verb: str, *words: str) -> list[Any]:
-        """Have nix do something and say what came of it, as JSON."""
+    def ask(self, verb: str, *words: str) -> bytes:
+        """Have nix do something; gives what it said of it, JSON."""
         ended = self._run(verb, words, quiet=False)
         if ended.returncode:
             message = f"nix {verb} ended with status {ended.returncode}; what it said stands above"
             hint = f"try it alone: nix {verb} {words[-1]}"
             found = Finding(code="flake-not-built", path="--flake", message=message, hint=hint)
             raise PolicyRefused([found])
-        answer: list[Any] = json.loads(ended.stdout)
-        return answer
+        return ended.stdout
 
     def main_program(self, ref: str) -> str | None:
         """Ask for `meta.mainProgram`, which a flake may leave out."""
         attribute = ref if "#" in ref else f"{ref}#default"
         ended = self._run("eval", ("--json", f"{attribute}.meta.mainProgram"), quiet=True)
-        if ended.returncode:
-            return None
-        name = json.loads(ended.stdout)
-        return name if isinstance(name, str) and name and "/" not in name else None
+        return None if ended.returncode else read_program(ended.stdout)
 
     def _run(self, verb: str, words: Sequence[str], *, quiet: bool) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from mvm.images.asked import LASTING, add_asked, asked_for
+from mvm.images.asked import LASTING, add_asked, asked_for, cover_sockets_of_system
 from mvm.images.devices import add_devices
 from mvm.images.environment import scrub
 from mvm.images.etc import Identity, add_etc, cover_private, generated_files
@@ -87,6 +87,7 @@ def host_view(  # each is a fact of its own, given by name
     add_devices(tree)
     own_place = tuple(bind.source for bind in asked if bind.source == bind.target)
     add_tools(tree, environ=environ, home=real_home, claimed=own_place)
+    cover_sockets_of_system(tree, hidden)
     if packages:
         tree.tmpfs(NIX_STORE, mode=0o755, owned=False)
         for bind in packages:

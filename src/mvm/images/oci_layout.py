@@ -84,7 +84,14 @@ def open_oci(path: str, tag: str | None) -> OciImage:
             are are told.
         PolicyRefused: it is damaged, of a kind that is not accepted, or for other machines.
     """
-    files: Files = DirectoryFiles(path) if os.path.isdir(path) else TarFiles(path)
+    return open_files(DirectoryFiles(path) if os.path.isdir(path) else TarFiles(path), tag)
+
+
+def open_files(files: Files, tag: str | None) -> OciImage:
+    """Open the image that consists of these files; they are closed with it, or where it is refused.
+
+    Tag, result and errors are those of `open_oci`.
+    """
     try:
         index = text_of(files, "index.json")
         if index is not None:
@@ -98,7 +105,7 @@ def open_oci(path: str, tag: str | None) -> OciImage:
         raise
     files.close()
     raise UsageError(
-        f"{path} holds no image: neither index.json nor manifest.json is in it",
+        f"{files.name} holds no image: neither index.json nor manifest.json is in it",
         hint="oci: takes an OCI image layout or what docker save wrote; tar: takes the tar of a file tree",
     )
 

@@ -265,6 +265,10 @@ CONFINEMENT: dict[str, Defence] = {
         ),
         (f"{_VOLUMES}test_a_socket_deep_in_a_volume_is_covered[ro-stream]",),
     ),
+    "sockets in the system are covered": Defence(
+        (Edit("images/host.py", "    cover_sockets_of_system(tree, hidden)\n", ""),),
+        (f"{_VOLUMES}test_a_socket_in_the_system_is_covered[/opt]",),
+    ),
     "a socket is covered by a mount": Defence(
         (
             Edit(
