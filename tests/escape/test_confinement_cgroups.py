@@ -44,10 +44,11 @@ def _agents() -> dict[str, str]:
 def test_no_file_of_a_cgroup_is_written(limited: Confined, root: str) -> None:
     """44, 47: no limit, no list of processes, no release agent of either version, by whatever way to it."""
     before = _agents()
-    paths = [f"{root}{place}/{file}" for place in PLACES for file in FILES]
-    *found, twin = limited.tries(*(("write", path, "1") for path in paths), ("write", "/dev/null", "1"))
-    assert {path: said for path, said in zip(paths, found, strict=True) if said not in CLOSED} == {}
-    assert twin == "ok"
+    for some in (PLACES[:4], PLACES[4:8], PLACES[8:]):
+        paths = [f"{root}{place}/{file}" for place in some for file in FILES]
+        *found, twin = limited.tries(*(("write", path, "1") for path in paths), ("write", "/dev/null", "1"))
+        assert {path: said for path, said in zip(paths, found, strict=True) if said not in CLOSED} == {}
+        assert twin == "ok"
     assert _agents() == before
 
 
