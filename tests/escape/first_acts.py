@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.support.mvmctl import Ended
 
-_AT_ONCE_S = 0.5
+_AT_ONCE_S = 0.9
+"""Far more than it takes; a SYN is repeated after a second, a question after two."""
 _WORDS = (
     # A shell that connects by itself, as its very first act: nothing that loads for longer comes before.
     'say() { if : 2>/dev/null <>"/dev/tcp/$1"; then echo "open $1"; else echo "shut $1"; fi; }\n'
@@ -31,7 +32,7 @@ def shut(*places: str) -> list[str]:
 
 
 def expect_shut(ended: Ended, *places: str) -> None:
-    """Each place was refused, all of them within half a second on the workload's own clock."""
+    """Each place was refused, all of them sooner than anything is tried anew, on the workload's own clock."""
     *said, took = ended.expect(0).stdout.splitlines()
     assert said == shut(*places)
     assert int(took.removeprefix("took ")) < _AT_ONCE_S * 1e6
