@@ -25,7 +25,7 @@ _NUMBERS = itertools.count(1)
 _TALKER = """
 import socket, sys, time
 
-def attempt(place, port):
+def attempt(place, port, again=True):
     began = time.monotonic()
     try:
         sock = socket.create_connection((place, port), timeout=20)
@@ -34,7 +34,13 @@ def attempt(place, port):
         said = "open" if sock.recv(1) else "ended"
     except OSError as problem:
         sock, said = None, type(problem).__name__
-    return sock, f"{said} {'at once' if time.monotonic() - began < 1 else 'late'}"
+    if time.monotonic() - began < 1:
+        return sock, f"{said} at once"
+    if again:  # others share this machine
+        later, said_later = attempt(place, port, again=False)
+        if said_later == f"{said} at once":
+            return later, said_later
+    return sock, f"{said} late"
 
 held = []
 for line in sys.stdin:
