@@ -179,7 +179,8 @@ def test_closed_streams_are_empty_ones(
 
 def test_a_terminal_passes_the_end_of_input_and_is_given_back(mvmctl: Mvmctl) -> None:
     r"""Ctrl-D ends what is read, Ctrl-\ is a signal, a new size is told; its modes come back."""
-    script = "echo on; cat; trap 'stty size; exit 6' QUIT; echo read; while :; do sleep 0.05; done"
+    traps = "trap 'stty size' WINCH; trap 'exit 6' QUIT"
+    script = f"echo on; cat; {traps}; echo read; while :; do sleep 0.05; done"
     with OnTerminal(mvmctl, "run", "--", "bash", "-c", script) as terminal:
         terminal.until("on")
         terminal.type(b"typed\r")
@@ -187,8 +188,8 @@ def test_a_terminal_passes_the_end_of_input_and_is_given_back(mvmctl: Mvmctl) ->
         terminal.type(b"\x04")
         terminal.until("read")
         terminal.resize(21, 51)
-        terminal.type(b"\x1c")
         terminal.until("21 51")
+        terminal.type(b"\x1c")
         assert terminal.finish() == 6
         assert terminal.modes == terminal.before
 

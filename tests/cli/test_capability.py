@@ -318,7 +318,7 @@ def test_the_decision_tells_tool_grants_from_others(
 @pytest.mark.kernel
 def test_a_tools_ttl_counts_from_the_start(mvmctl: Mvmctl, tmp_path: Path, ca_file: Path) -> None:
     """Its host answers at first, and is denied once the time is over."""
-    file = write(tmp_path, tool("web_fetch", GRANTED, ttl="1s"))
+    file = write(tmp_path, tool("web_fetch", GRANTED, ttl="5s"))
     loop = f"while {' '.join(map(str, fetch(GRANTED)))}; do :; done"
     ran = mvmctl("capability", "run", file, "web_fetch", *trusting(ca_file), "--", "sh", "-c", loop)
     assert ran.stdout.startswith("200")

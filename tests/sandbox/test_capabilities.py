@@ -148,7 +148,7 @@ def test_using_a_tool_again_begins_its_time_again(box: Start, mvmctl: Mvmctl, tm
 
 def test_a_tools_time_ends(box: Start, tmp_path: Path) -> None:
     """After its `ttl` the host is denied again."""
-    tools, sandbox = load(tmp_path, tool("web_fetch", GRANTED, ttl="1s")), box()
+    tools, sandbox = load(tmp_path, tool("web_fetch", GRANTED, ttl="3s")), box()
     tools.grant("web_fetch", run=sandbox)
     loop = f"while {' '.join(get(GRANTED))} >/dev/null; do echo answered; done"
     ran = sandbox.run(["sh", "-c", loop], timeout=20)

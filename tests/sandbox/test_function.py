@@ -82,7 +82,7 @@ def is_pipe(number):
     except OSError:
         return False
 
-@mvm.func(network=NONE, ttl="1s")
+@mvm.func(network=NONE, ttl="3s")
 def sleeps():
     time.sleep(60)
 
@@ -202,7 +202,7 @@ def test_an_answer_without_end_is_not_read(declaring: ModuleType, monkeypatch: p
 
 def test_its_life_time_ends_it(declaring: ModuleType) -> None:
     """A declared `ttl` ends the call with an error of its own."""
-    with pytest.raises(mvm.SandboxTimeout, match="sleeps still ran after 1 s"):
+    with pytest.raises(mvm.SandboxTimeout, match="sleeps still ran after 3 s"):
         declaring.sleeps()
 
 

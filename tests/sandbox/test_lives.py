@@ -108,11 +108,11 @@ def test_what_runs_ends_with_the_sandbox(box: Start) -> None:
 
 def test_a_sandbox_has_a_time_of_its_own(box: Start) -> None:
     """After `timeout` seconds it is gone, with what runs in it; within them it is not."""
-    sandbox = box(timeout=0.5)
+    sandbox = box(timeout=2)
     with sandbox.popen(["sleep", "60"]) as process:
         assert process.poll() is None
         assert process.wait(10) == 128 + signal.SIGKILL
-    with pytest.raises(mvm.SandboxTimeout, match=r"its 0\.5 s are over"):
+    with pytest.raises(mvm.SandboxTimeout, match="its 2 s are over"):
         sandbox.run(["true"])
 
 

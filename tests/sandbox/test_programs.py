@@ -119,8 +119,7 @@ def test_ctrl_c_at_the_program_is_the_programs(program: Tell, leftovers: Leftove
     code = (
         "import mvm\n"
         "with mvm.Sandbox(network=mvm.network(mode='none')) as box:\n"
-        "    print('up', flush=True)\n"
-        "    try:\n        box.run(['sleep', '60'])\n"
+        "    try:\n        print('up', flush=True)\n        box.run(['sleep', '60'])\n"
         "    except KeyboardInterrupt:\n        print(box.run(['echo', 'goes on']).stdout.decode())\n"
     )
     running = program(code)
