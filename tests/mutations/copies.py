@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.mutations.defences import Edit
 
 _COPIED = ("src", "tests", "schema", "pyproject.toml")
-_LIMIT_S = 120
+_LIMIT_S = 240
 _CHOSEN_COMMAND = "MVMCTL"
 _AT_ITS_END = "failed on teardown"
 _PATIENCE = (("tests/gateway/clients.py", "WAIT_S", 10.0), ("tests/escape/attempts.py", "_PATIENCE_S", 8.0))
@@ -100,9 +100,14 @@ def _replace(copy: Path, file: str, old: str, new: str) -> None:
         stale.unlink()
 
 
-def run(copy: Path, tests: Sequence[str]) -> Outcomes:
-    """Run tests of a copy, each by its name in the repository, against the product of that copy."""
-    report = copy.with_suffix(".xml")  # beside the copy: what is in it may be shared
+def run(copy: Path, tests: Sequence[str], report: Path) -> Outcomes:
+    """Run tests of a copy, each by its name in the repository, against the product of that copy.
+
+    Args:
+        copy: the copy.
+        tests: their names.
+        report: a file of this run alone, in none of the copies: what is in one may be shared.
+    """
     words = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]
     words += [f"--junit-xml={report}", "-o", "junit_family=xunit1", *tests]
     environment = {name: value for name, value in os.environ.items() if name != _CHOSEN_COMMAND}

@@ -38,7 +38,7 @@ def test_what_can_not_begin_has_not_failed(tmp_path: Path) -> None:
     """An error in set-up is no failure: a copy in which nothing starts proves nothing. One at the end is."""
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy/test_it.py").write_text(_TESTS, "utf-8")
-    told = copies.run(tmp_path / "copy", ["test_it.py"])
+    told = copies.run(tmp_path / "copy", ["test_it.py"], tmp_path / "report.xml")
     fails, ends = {"that_fails", "of_which_one_case_fails"}, {"that_can_not_end"}
     assert told.failed == {f"test_it.py::test_{name}" for name in fails | ends}
     assert told.passed == {"test_it.py::test_that_passes"}
@@ -50,7 +50,7 @@ def test_what_can_not_be_loaded_has_not_failed(tmp_path: Path) -> None:
     """A copy that is no Python any more is no proof either."""
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy/test_it.py").write_text("def test_that_fails() assert False\n", "utf-8")
-    told = copies.run(tmp_path / "copy", ["test_it.py::test_that_fails"])
+    told = copies.run(tmp_path / "copy", ["test_it.py::test_that_fails"], tmp_path / "report.xml")
     assert not told.failed | told.passed | told.skipped
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -30,9 +30,21 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copies.copy_repository(tmp_path_factory.mktemp("mutations") / "whole")
 
 
+class Runs(NamedTuple):
+    """The runs of all copies.
+
+    Attributes:
+        without: by the name of the defence, of the copy without it.
+        whole: by folder of tests, of the copy in which nothing is changed.
+    """
+
+    without: dict[str, Future[Outcomes]]
+    whole: dict[str, Future[Outcomes]]
+
+
 @pytest.fixture(scope="module")
-def runs(request: pytest.FixtureRequest, whole: Path) -> Iterator[dict[str, Future[Outcomes]]]:
-    """The run of each defence that was asked for, some at a time, and under `""` that of the whole copy."""
+def runs(request: pytest.FixtureRequest, whole: Path) -> Iterator[Runs]:
+    """The run of each defence that was asked for, and of the tests of all of them without any change."""
     asked = [
         str(item.callspec.params["name"])
         for item in request.session.items
@@ -41,9 +53,12 @@ def runs(request: pytest.FixtureRequest, whole: Path) -> Iterator[dict[str, Futu
     wanted = {name: DEFENCES[name] for name in asked}
     with ThreadPoolExecutor(max_workers=_SIDE_BY_SIDE) as pool:
         intact = sorted({test for defence in wanted.values() for test in (*defence.red, *defence.alive)})
-        made = {"": pool.submit(copies.run, whole, intact)}
+        made = Runs({}, {})
+        for folder, tests in itertools.groupby(intact, _folder):
+            report = whole.parent / f"{folder.replace('/', '-')}.xml"
+            made.whole[folder] = pool.submit(copies.run, whole, list(tests), report)
         for number, (name, defence) in zip(itertools.count(), wanted.items(), strict=False):
-            made[name] = pool.submit(_without, whole, whole.parent / str(number), defence)
+            made.without[name] = pool.submit(_without, whole, whole.parent / str(number), defence)
         yield made
 
 
@@ -51,7 +66,11 @@ def _without(whole: Path, place: Path, defence: Defence) -> Outcomes:
     copy = copies.lend(whole, place)
     copies.edit(copy, defence.edits)
     copies.lose_patience(copy)
-    return copies.run(copy, [*defence.red, *defence.green, *defence.alive])
+    return copies.run(copy, [*defence.red, *defence.green, *defence.alive], place.with_suffix(".xml"))
+
+
+def _folder(test: str) -> str:
+    return test.rpartition("::")[0].rpartition("/")[0]
 
 
 def _bare(tests: tuple[str, ...]) -> set[str]:
@@ -59,11 +78,13 @@ def _bare(tests: tuple[str, ...]) -> set[str]:
 
 
 @pytest.mark.parametrize("name", DEFENCES)
-def test_without_a_defence_the_tests_that_meet_it_fail(runs: dict[str, Future[Outcomes]], name: str) -> None:
+def test_without_a_defence_the_tests_that_meet_it_fail(runs: Runs, name: str) -> None:
     """In a copy without it each fails, a sandbox starts there and is of use; in a whole copy all pass."""
     defence = DEFENCES[name]
-    without, whole = runs[name].result(), runs[""].result()
-    if whole.skipped & _bare(defence.red):
+    needed = (*defence.red, *defence.alive)
+    without = runs.without[name].result()
+    whole = [runs.whole[folder].result() for folder in sorted({_folder(test) for test in needed})]
+    if any(run.skipped & _bare(defence.red) for run in whole):
         pytest.skip("this machine lacks what the tests of that defence need")
     unnoticed = _bare(defence.red) - without.failed
     assert not unnoticed, f"nothing fails without: {name}\n{without.said}"
@@ -71,5 +92,5 @@ def test_without_a_defence_the_tests_that_meet_it_fail(runs: dict[str, Future[Ou
     assert not dead, f"nothing starts, or is reached, without: {name}\n{without.said}"
     broken = _bare(defence.green) - without.passed
     assert not broken, f"held by nothing else than: {name}\n{without.said}"
-    elsewhere = _bare((*defence.red, *defence.alive)) - whole.passed
-    assert not elsewhere, f"not because of the mutation: {elsewhere}\n{whole.said}"
+    elsewhere = _bare(needed).difference(*(run.passed for run in whole))
+    assert not elsewhere, f"not because of the mutation: {elsewhere}\n" + "\n".join(run.said for run in whole)

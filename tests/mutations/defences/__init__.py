@@ -18,4 +18,13 @@ from tests.mutations.defences.words import WORDS
 
 __all__ = ["DEFENCES", "Defence", "Edit"]
 
-DEFENCES: dict[str, Defence] = {**GATEWAY, **READING, **RECORD, **KEPT, **WORDS, **CONFINEMENT, **KERNEL, **PLACES}
+DEFENCES: dict[str, Defence] = {
+    **GATEWAY,
+    **READING,
+    **RECORD,
+    **KEPT,
+    **WORDS,
+    **CONFINEMENT,
+    **KERNEL,
+    **PLACES,
+}

@@ -104,6 +104,10 @@ _HTTP: dict[str, Defence] = {
         (Edit(_HEAD, 'if major != b"1" or minor not in b"01":', "if False:"),),
         _refused_head("http-1.2"),
     ),
+    "HTTP: no chunks in HTTP/1.0": Defence(
+        (Edit(_HEAD, 'if chunked and version != b"1":', "if False:"),),
+        _refused_head("chunked-in-http-1.0"),
+    ),
     "HTTP: a head has a bound": Defence(
         (Edit(_HEAD, "    if len(data) >= MAX_HEAD:\n", "    if False:\n"),),
         (f"{_HEADS}test_a_head_of_16_kib_is_read_and_a_longer_one_refused",),
@@ -177,6 +181,10 @@ _FIRST_BYTES: dict[str, Defence] = {
             ),
         ),
         (f"{_FIRST}test_what_is_spoken_instead",),
+    ),
+    "a request behind blanks is one": Defence(
+        (Edit(_HEAD, "    if data and data[0] in _BLANK:\n        return True\n", ""),),
+        (f"{_HEADS}test_first_bytes_tell_http_from_other_protocols",),
     ),
     "what may be a request line is held": Defence(
         (Edit(_FLOW, '        if self.expect is not Expect.ANY:\n            return b""\n', ""),),
