@@ -266,7 +266,7 @@ def test_a_killed_supervisor_takes_everything_along(
     with box(name="next") as following:
         assert following.run(["true"]).returncode == 0
     helper.close()
-    leftovers.expect_none(within_s=5.0)
+    leftovers.expect_none()
     mvmctl("audit", "verify", "--all").expect(0)
 
 

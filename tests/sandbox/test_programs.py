@@ -47,7 +47,7 @@ def test_a_program_that_ends_without_close_leaves_nothing(
     running = program(_STARTS + end)
     running.until("up\n")
     assert running.finish().exit_code == status
-    leftovers.expect_none(within_s=5.0)
+    leftovers.expect_none()
     mvmctl("audit", "verify", "--all", "--sealed").expect(0)
     mvmctl("run", "--name", "orphan", "--", "true").expect(0)
 
@@ -58,7 +58,7 @@ def test_while_the_program_runs_its_sandbox_does(program: Tell, mvmctl: Mvmctl, 
     running.until("up\n")
     assert b"987654" in mvmctl("exec", "orphan", "--", "sh", "-c", "cat /proc/[0-9]*/cmdline").output
     assert running.finish().exit_code == 0
-    leftovers.expect_none(within_s=5.0)
+    leftovers.expect_none()
 
 
 def test_a_program_killed_while_it_starts_one_leaves_nothing(program: Tell, leftovers: Leftovers) -> None:
@@ -73,7 +73,7 @@ def test_a_program_killed_while_it_starts_one_leaves_nothing(program: Tell, left
         running.until(f"\n{number}\n")
         os.kill(running.process.pid, signal.SIGKILL)
         running.process.wait()
-        leftovers.expect_none(within_s=5.0)
+        leftovers.expect_none()
 
 
 def test_a_fork_that_lives_on_does_not_keep_sandboxes(program: Tell, leftovers: Leftovers) -> None:
@@ -93,7 +93,7 @@ def test_a_fork_that_lives_on_does_not_keep_sandboxes(program: Tell, leftovers: 
         os.sched_yield()
     assert any(each.startswith("process: ") for each in leftovers.now()), "the fork has gone too early"
     running.finish()
-    leftovers.expect_none(within_s=5.0)
+    leftovers.expect_none()
 
 
 def test_a_fork_starts_sandboxes_of_its_own(program: Tell, leftovers: Leftovers) -> None:
@@ -111,7 +111,7 @@ def test_a_fork_starts_sandboxes_of_its_own(program: Tell, leftovers: Leftovers)
     ended = running.finish()
     assert ended.exit_code == 0
     assert ended.stdout == "up\nb'child\\n' True\nb'parent\\n' True\n"
-    leftovers.expect_none(within_s=5.0)
+    leftovers.expect_none()
 
 
 def test_ctrl_c_at_the_program_is_the_programs(program: Tell, leftovers: Leftovers) -> None:
@@ -127,7 +127,7 @@ def test_ctrl_c_at_the_program_is_the_programs(program: Tell, leftovers: Leftove
     os.killpg(running.process.pid, signal.SIGINT)
     ended = running.finish()
     assert (ended.exit_code, ended.stdout) == (0, "up\ngoes on\n\n")
-    leftovers.expect_none(within_s=5.0)
+    leftovers.expect_none()
 
 
 def test_importing_costs_nothing_and_starts_nothing(program: Tell) -> None:

@@ -71,7 +71,7 @@ def test_nothing_is_made_that_others_may_enter_read_or_write(
     assert all(not stat.S_IMODE(log.stat().st_mode) & 0o022 for log in logs)
     keys = Path(places["MVM_STATE_DIR"], "keys")
     assert stat.S_IMODE(keys.stat().st_mode) == 0o700
-    leftovers.expect_none(within_s=5.0)
+    leftovers.expect_none()
 
 
 @pytest.mark.parametrize("variable", _PLACES[:2])
