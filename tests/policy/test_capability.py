@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mvm.audit.record import Kind, make_record
@@ -244,6 +244,10 @@ def test_nothing_opens_where_the_decision_cannot_be_recorded() -> None:
 
 
 @given(st.text())
+@example("web_fetch2")
+@example("web_fetch\0")
+@example("Web_Fetch")
+@example("web_fetc")
 def test_any_name_a_model_makes_up_is_decided_and_can_be_recorded(tool: str) -> None:
     """Whatever the text, it opens nothing but what the document says of that very name."""
     box = Box()

@@ -14,6 +14,7 @@ from tests.mutations.defences.kernel import KERNEL
 from tests.mutations.defences.places import PLACES
 from tests.mutations.defences.reading import READING
 from tests.mutations.defences.record import RECORD
+from tests.mutations.defences.rules import RULES
 from tests.mutations.defences.words import WORDS
 
 __all__ = ["DEFENCES", "Defence", "Edit"]
@@ -24,6 +25,7 @@ DEFENCES: dict[str, Defence] = {
     **RECORD,
     **KEPT,
     **WORDS,
+    **RULES,
     **CONFINEMENT,
     **KERNEL,
     **PLACES,
