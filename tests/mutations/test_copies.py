@@ -46,6 +46,34 @@ def test_what_can_not_begin_has_not_failed(tmp_path: Path) -> None:
     assert "test_that_can_not_begin" in told.said
 
 
+_AT_FIRST = """\
+from pathlib import Path
+
+def test_that_fails_at_first():
+    marker = Path(__file__).with_name("marker")
+    tried_before = marker.exists()
+    marker.touch()
+    assert tried_before
+def test_that_fails(): assert False
+def test_that_passes(): pass
+"""
+
+
+def test_what_is_to_pass_is_tried_once_more(tmp_path: Path) -> None:
+    """To fail once beside others is forgiven, twice is not; what is to fail is not tried again."""
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy/test_it.py").write_text(_AT_FIRST, "utf-8")
+    first, fails, passes = (f"test_it.py::test_that_{what}" for what in ("fails_at_first", "fails", "passes"))
+    lanes, report = copies.Lanes(2), tmp_path / "report.xml"
+    told = lanes.run(tmp_path / "copy", [first, fails, passes], report, passing=[fails, passes])
+    assert told.failed == {first, fails}
+    assert told.passed == {passes}
+    (tmp_path / "copy/marker").unlink()
+    told = lanes.run(tmp_path / "copy", [first, fails, passes], report, passing=[first, passes])
+    assert told.failed == {fails}
+    assert told.passed == {first, passes}
+
+
 def test_what_can_not_be_loaded_has_not_failed(tmp_path: Path) -> None:
     """A copy that is no Python any more is no proof either."""
     (tmp_path / "copy").mkdir()

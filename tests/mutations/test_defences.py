@@ -51,22 +51,25 @@ def runs(request: pytest.FixtureRequest, whole: Path) -> Iterator[Runs]:
         if isinstance(item, pytest.Function) and item.module is request.module and hasattr(item, "callspec")
     ]
     wanted = {name: DEFENCES[name] for name in asked}
+    lanes = copies.Lanes(_SIDE_BY_SIDE)
     with ThreadPoolExecutor(max_workers=_SIDE_BY_SIDE) as pool:
         intact = sorted({test for defence in wanted.values() for test in (*defence.red, *defence.alive)})
         made = Runs({}, {})
         for folder, tests in itertools.groupby(intact, _folder):
             report = whole.parent / f"{folder.replace('/', '-')}.xml"
-            made.whole[folder] = pool.submit(copies.run, whole, list(tests), report)
+            asked_for = list(tests)
+            made.whole[folder] = pool.submit(lanes.run, whole, asked_for, report, passing=asked_for)
         for number, (name, defence) in zip(itertools.count(), wanted.items(), strict=False):
-            made.without[name] = pool.submit(_without, whole, whole.parent / str(number), defence)
+            made.without[name] = pool.submit(_without, lanes, whole, whole.parent / str(number), defence)
         yield made
 
 
-def _without(whole: Path, place: Path, defence: Defence) -> Outcomes:
+def _without(lanes: copies.Lanes, whole: Path, place: Path, defence: Defence) -> Outcomes:
     copy = copies.lend(whole, place)
     copies.edit(copy, defence.edits)
     copies.lose_patience(copy)
-    return copies.run(copy, [*defence.red, *defence.green, *defence.alive], place.with_suffix(".xml"))
+    passing = [*defence.green, *defence.alive]
+    return lanes.run(copy, [*defence.red, *passing], place.with_suffix(".xml"), passing=passing)
 
 
 def _folder(test: str) -> str:
