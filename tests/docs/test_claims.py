@@ -56,7 +56,7 @@ def test_a_new_statement_is_noticed() -> None:
     ],
 )
 def test_what_promises_by_its_meaning_is_a_statement_too(text: str, promises: bool) -> None:
-    """Not what is code, what counts or compares, nor what a program writes; every page of people's is read."""
+    """Not what is code, what counts or compares, nor what a program writes; all that people write is read."""
     assert bool(list(statements("README.md", text))) is promises
     read = {name_of(page) for page in pages()}
     assert {"docs/reference/policy.md", "docs/decisions/0001-no-route-only-a-door.md"} <= read

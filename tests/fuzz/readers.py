@@ -27,7 +27,7 @@ from mvm.policy.parse import (
 )
 from mvm.wire.client_hello import MAX_HELLO, read_client_hello
 from mvm.wire.http_head import looks_like_http, read_request_head, read_response_head
-from tests.fuzz import documents, wire
+from tests.fuzz import caller, documents, images, tools, wire
 from tests.fuzz.documents import word_of
 
 if TYPE_CHECKING:
@@ -74,6 +74,11 @@ READERS: tuple[Reader, ...] = (
     Reader("canonical", documents.canonical, 2048),
     Reader("image_config", documents.image_config, 2048),
     Reader("archive", documents.archive, 8192),
+    Reader("oci_layout", images.oci_layout, 2048),
+    Reader("docker_save", images.docker_save, 2048),
+    Reader("flake", images.flake, 2048),
+    Reader("tool_files", tools.tool_files, 2048),
+    Reader("conversation", caller.conversation, 2048),
     Reader("frames", documents.frames, 4096),
     Reader("receipt", documents.receipt, 4096),
     Reader("chain", documents.chain, 2 * LONGEST_LINE),

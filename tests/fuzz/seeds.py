@@ -19,6 +19,7 @@ from mvm.audit.receipt import PAYLOAD_TYPE, PREDICATE, SCHEMA, STATEMENT
 from mvm.audit.record import make_record
 from mvm.canonical import encode as canonical
 from mvm.supervisor.frames import encode
+from tests.fuzz import caller, images
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,6 +82,11 @@ def _from_vectors(name: str) -> list[bytes]:
         "canonical": lambda: [json.dumps(each).encode() for each in _json("canonical/documents.json")],
         "image_config": _image_configs,
         "archive": _archives,
+        "oci_layout": _layouts,
+        "docker_save": lambda: [images.saved_document(), images.config_document()],
+        "flake": _flakes,
+        "tool_files": _tool_files,
+        "conversation": caller.messages,
         "frames": lambda: [encode({"do": "describe"}), encode({"a": [1.5, None, "\ud800"]}) * 2],
         "receipt": _receipts,
         "chain": lambda: [_log()],
@@ -163,6 +169,42 @@ def _archives() -> list[bytes]:
                 archive.addfile(entry, io.BytesIO(b"abc"))
         made.append(target.getvalue()[: 6 * 1024])
     return made
+
+
+def _layouts() -> list[bytes]:
+    manifest = images.manifest_document(images.config_document())
+    index = images.index_document(manifest)
+    return [index, images.index_document(index, "index.v1+json"), manifest, images.config_document()]
+
+
+def _flakes() -> list[bytes]:
+    path, told = f"/nix/store/{'a' * 32}-made", {"narHash": f"sha256-{'A' * 43}="}
+    return [
+        json.dumps(each).encode()
+        for each in ([{"outputs": {"out": path}}], [{"path": path, **told}], {path: told}, "program")
+    ]
+
+
+def _tool_files() -> list[bytes]:
+    url = "https://user:word@mirror.example:8443/simple/"
+    settings = (
+        f"<settings><mirrors><mirror><id>a</id><mirrorOf>external:*,!b</mirrorOf><url>{url}</url></mirror>"
+        f"</mirrors><profiles><profile><repositories><repository><id>b</id><url>{url}</url></repository>"
+        "</repositories></profile></profiles><proxies><proxy/></proxies></settings>"
+    )
+    return [
+        text.encode()
+        for text in (
+            f"[global]\nindex-url = {url}\nextra-index-url =\n  {url}\n  http://b.example/\nno-index = 1\n",
+            f"registry={url}\n@scope:registry=${{URL-{url}}}\n//mirror.example/:_authToken=${{TOKEN}}\nproxy=x\n",
+            f"[source.a]\nregistry = 'sparse+{url}'\nreplace-with = 'b'\n[registries.b]\nindex = '{url}'\n",
+            f"[[index]]\nurl = '{url}'\ndefault = true\n[pip]\nfind-links = ['{url}']\nindex-url = '{url}'\n",
+            f"[tool.uv]\nindex-url = '{url}'\n[[tool.uv.index]]\nurl = 'http://b.example'\n",
+            f"deb [arch=amd64] {url} stable main\ndeb mirror+file:/list stable main\n",
+            f"Types: deb\nURIs: {url}\n http://b.example\nSuites: stable\nEnabled: yes\n\nURIs: file:/x\n",
+            settings,
+        )
+    ]
 
 
 def _receipts() -> list[bytes]:

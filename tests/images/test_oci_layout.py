@@ -202,9 +202,41 @@ def test_a_spoilt_save_is_refused(ground: Ground, tmp_path: Path) -> None:
         saved(path, [_BASE], spoil=spoil)
         codes.append(_code(lambda: _unpack(open_oci(str(path), None), ground)))
     assert codes == [
-        "archive-digest", "archive-digest", "archive-missing", "archive-missing", "archive-manifest"
+        "archive-digest", "archive-digest", "archive-missing", "archive-path", "archive-manifest"
     ]  # fmt: skip
     assert ground.tree() == []
+
+
+@pytest.mark.parametrize(
+    ("config", "layer", "code"),
+    [
+        ("c.json", "0/layer.tar", None),
+        ("../c.json", "0/layer.tar", "archive-path"),
+        ("{top}/c.json", "0/layer.tar", "archive-path"),
+        ("c.json", "0/../../0/layer.tar", "archive-path"),
+        ("c.json", "{top}/0/layer.tar", "archive-path"),
+        ("\ud800", "0/layer.tar", "archive-missing"),
+        ("c.json", "a\0b", "archive-missing"),
+    ],
+)
+def test_an_unpacked_save_leads_nowhere_outside(
+    ground: Ground, tmp_path: Path, config: str, layer: str, code: str | None
+) -> None:
+    """A file of the machine is neither its config nor a layer, also where its digest would be right."""
+    (tmp_path / "inner" / "0").mkdir(parents=True)
+    (tmp_path / "0").mkdir()
+    for top in (tmp_path, tmp_path / "inner"):
+        (top / "0" / "layer.tar").write_bytes(_BASE)
+        rootfs = {"type": "layers", "diff_ids": [digest(_BASE)]}
+        about = {"architecture": ARCHITECTURE, "os": "linux", "rootfs": rootfs}
+        (top / "c.json").write_text(json.dumps(about))
+    named = [{"Config": config.format(top=tmp_path), "Layers": [layer.format(top=tmp_path)]}]
+    (tmp_path / "inner" / "manifest.json").write_text(json.dumps(named))
+    if code is None:
+        _unpack(open_oci(str(tmp_path / "inner"), None), ground)
+        assert ground.tree()
+    else:
+        assert _code(lambda: open_oci(str(tmp_path / "inner"), None)) == code
 
 
 @pytest.mark.parametrize("number", [0, 1])

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 _STREAMS = 3
 _MOST_UNSENT = 1 << 26
+_MOST_NUMBER, _MOST_SIGNAL, _MOST_SIDE = (1 << 31) - 1, 64, (1 << 16) - 1
+_MOST_GRACE = 1 << 32
 
 
 class Connection(Listener):
@@ -165,11 +167,15 @@ class Connection(Listener):
             case "exec":
                 self._exec(message)
             case "signal":
-                number, signum = int(str(message["number"])), int(str(message["signal"]))
+                number, signum = (
+                    _within(message["number"], _MOST_NUMBER),
+                    _within(message["signal"], _MOST_SIGNAL),
+                )
                 self._sandbox.signal(number, signum, group=bool(message.get("group")))
             case "stop":
+                grace = _grace(message.get("grace", 0))
                 self._waits = True
-                self._sandbox.stop(float(str(message.get("grace", 0))))
+                self._sandbox.stop(grace)
             case "watch":
                 self._waits = True
                 self._sandbox.listeners.append(self)
@@ -238,7 +244,10 @@ class Connection(Listener):
         for text in _texts(message.get("environ", [])):
             environ.update(parse_env(text, environ={}))
         terminal = message.get("terminal")
-        size = None if not isinstance(terminal, list) else (int(terminal[0]), int(terminal[1]))
+        size = None
+        if isinstance(terminal, list):
+            rows, columns = terminal
+            size = (_within(rows, _MOST_SIDE), _within(columns, _MOST_SIDE))
         workdir = str(message.get("workdir") or plan.workdir)
         command = Command(tuple(_texts(message["argv"])), environ, workdir, size)
         streams = [] if size is not None else self._take_streams()
@@ -293,6 +302,28 @@ def with_sources_of(grant: object) -> object:
     from dataclasses import replace
 
     return replace(grant, source="")  # type: ignore[type-var]
+
+
+def _within(value: object, most: int) -> int:
+    """A whole number up to a bound. Raises TypeError, ValueError."""
+    if type(value) is not int:
+        msg = "not a whole number"
+        raise TypeError(msg)
+    if not 0 <= value <= most:
+        msg = f"not a number from 0 to {most}"
+        raise ValueError(msg)
+    return value
+
+
+def _grace(value: object) -> float:
+    """Seconds, as a timer can have them. Raises TypeError, ValueError."""
+    if not isinstance(value, int | float):
+        msg = "not a number of seconds"
+        raise TypeError(msg)
+    if not 0 <= value <= _MOST_GRACE:
+        msg = f"not a number from 0 to {_MOST_GRACE}"
+        raise ValueError(msg)
+    return float(value)
 
 
 def _texts(value: object) -> list[str]:
