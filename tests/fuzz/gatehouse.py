@@ -8,11 +8,12 @@ knows the address. Must never decide what is right: the model does.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 from contextlib import ExitStack
 from ipaddress import ip_address
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
@@ -188,7 +189,7 @@ class Gatehouse:
         while not holds():
             if monotonic() > end:
                 return False
-            sleep(_PAUSE_S)
+            select.select((), (), (), _PAUSE_S)
             self.settle()
         return True
 
