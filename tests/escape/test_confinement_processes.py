@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.escape.confinement import Confined
+    from tests.support.internet import Internet
+    from tests.support.leftovers import Leftovers
     from tests.support.mvmctl import Mvmctl
 
 pytestmark = pytest.mark.escape
@@ -72,20 +74,25 @@ def _found(
 
 
 @pytest.mark.parametrize("way", ["run", "run --json", "up", "exec"])
-def test_no_descriptor_comes_along(mvmctl: Mvmctl, tmp_path: Path, way: str) -> None:
+def test_no_descriptor_comes_along(
+    mvmctl: Mvmctl, internet: Internet, leftovers: Leftovers, tmp_path: Path, way: str
+) -> None:
     """42: whatever the caller has open and hands on, a command has its three streams and no more."""
     tries = program(("descriptors",))
     verb, *options = way.split()
     if verb == "exec":
         mvmctl("up", "-d", "--name", "agent").expect(0)
         options.append("agent")
-    with _many_opened(tmp_path) as numbers:
+    with internet.watch() as outside, _many_opened(tmp_path) as numbers:
         twin = subprocess.run(tries, pass_fds=numbers, stdout=subprocess.PIPE, check=True)
         ended = _found(mvmctl, [verb, *options, "--", *tries], pass_fds=numbers)
     assert len(json.loads(twin.stdout)[0].split()) >= 3 + len(numbers)
     assert b'["0 1 2"]' in (ended.stderr if options == ["--json"] else ended.stdout)
     if verb == "exec":
         mvmctl("down", "agent").expect(0)
+    assert outside.packets == {}
+    leftovers.expect_none(within_s=10.0)
+    mvmctl("audit", "verify", "--all", "--sealed").expect(0)
 
 
 def test_what_a_detached_sandbox_is_started_with_stays_outside(mvmctl: Mvmctl, tmp_path: Path) -> None:
