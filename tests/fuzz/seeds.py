@@ -83,7 +83,11 @@ def _from_vectors(name: str) -> list[bytes]:
         "image_config": _image_configs,
         "archive": _archives,
         "oci_layout": _layouts,
-        "docker_save": lambda: [images.saved_document(), images.config_document()],
+        "docker_save": lambda: [
+            images.saved_document(),
+            images.saved_document().replace(b"c.json", b"../c.json"),
+            images.config_document(),
+        ],
         "flake": _flakes,
         "tool_files": _tool_files,
         "conversation": caller.messages,
