@@ -15,6 +15,7 @@ _MET_IN = {
     "tests/faults/": _SANDBOX,
     "tests/backends/": _SANDBOX,
     "tests/cli/": _SANDBOX,
+    "tests/supervisor/test_private.py": _SANDBOX,
     "tests/gateway/test_denied.py": _DOOR,
     "tests/gateway/test_exhaustion.py": _DOOR,
     "tests/gateway/test_granted.py": _DOOR,
