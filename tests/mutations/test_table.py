@@ -24,7 +24,7 @@ def _asked_for(test: str) -> frozenset[str]:
 
 @pytest.mark.parametrize("name", DEFENCES)
 def test_where_a_sandbox_is_needed_one_is_seen_to_start(name: str) -> None:
-    """Or it is said why none does: else all that keeps it from starting would look like the missing defence."""
+    """Or it is said why none does: else all that keeps one from starting would look like that defence."""
     defence = DEFENCES[name]
     asked = {test: _asked_for(test) for test in (*defence.red, *defence.green, *defence.alive)}
     assert [test for test, fixtures in asked.items() if not fixtures] == []
