@@ -13,12 +13,16 @@ _DNS = "wire/dns_message.py"
 _FLOW = "gateway/flow.py"
 _HEAD = "wire/http_head.py"
 _HELLO = "wire/client_hello.py"
+_NAMES = "gateway/names.py"
+_RESOLVER = "gateway/resolver.py"
 _STREAM = "wire/http_stream.py"
 
 _ANSWERS = "tests/wire/test_dns_message.py::"
 _FIRST = "tests/gateway/test_flow.py::"
+_GIVEN = "tests/gateway/test_names.py::"
 _HEADS = "tests/wire/test_http_head.py::"
 _HELLOS = "tests/wire/test_client_hello.py::"
+_INSIDE = "tests/gateway/test_resolver.py::"
 _RELAYED = "tests/gateway/test_relay.py::"
 _STREAMS = "tests/wire/test_http_stream.py::"
 
@@ -153,6 +157,10 @@ _HTTP: dict[str, Defence] = {
         ),
         (f"{_RELAYED}test_a_101_that_was_not_asked_for_opens_nothing",),
     ),
+    "HTTP: no head goes by unseen": Defence(
+        (Edit(_STREAM, "if not 0 <= count <= self.blind:", "if False:"),),
+        (f"{_STREAMS}test_more_than_blind_cannot_be_skipped",),
+    ),
     "HTTP: what is held has a bound": Defence(
         (Edit(_STREAM, "if len(buffer) - at > MAX_HEAD:", "if False:"),),
         (f"{_STREAMS}test_what_is_sent_before_the_answer_to_an_upgrade_is_bounded",),
@@ -257,4 +265,55 @@ _RESOLVED: dict[str, Defence] = {
     ),
 }
 
-READING: dict[str, Defence] = {**_HTTP, **_FIRST_BYTES, **_RESOLVED}
+_TOLD: dict[str, Defence] = {
+    "DNS: a denied name is recorded": Defence(
+        (Edit("gateway/dns.py", "    if exchange.denied is not None:\n", "    if False:\n"),),
+        ("tests/gateway/test_denied.py::test_a_name_that_is_not_granted_does_not_exist[local-1-False]",),
+    ),
+    "DNS: odd bytes are never looked up": Defence(
+        (Edit(_RESOLVER, 'elif name and "\\\\" not in name:', "elif name:"),),
+        (f"{_INSIDE}test_odd_bytes_never_reach_the_lookup",),
+    ),
+    "DNS: where there is none no name is told": Defence(
+        (Edit(_RESOLVER, "elif not dns_allowed and name != PORTAL:", "elif False:"),),
+        (f"{_INSIDE}test_without_dns_only_the_sandbox_itself_has_names",),
+    ),
+    "DNS: nothing but addresses is told of a name": Defence(
+        (
+            Edit(
+                _RESOLVER,
+                "address = known[0] if question.qtype == A else known[1] if question.qtype == AAAA else None",
+                "address = known[0] if question.qtype == A else known[1]",
+            ),
+        ),
+        (f"{_INSIDE}test_other_types_of_a_granted_name_are_empty",),
+    ),
+    "DNS: no class but IN": Defence(
+        (Edit(_RESOLVER, "if question.qclass != CLASS_IN and not isinstance(known, Reason):", "if False:"),),
+        (f"{_INSIDE}test_another_class_is_refused",),
+    ),
+    "an address that was not given out has no name": Defence(
+        (
+            Edit(
+                _NAMES, "if 0 <= offset - _FIRST < len(self._hosts)", "if offset - _FIRST < len(self._hosts)"
+            ),
+        ),
+        (f"{_GIVEN}test_other_addresses_lead_to_no_name",),
+    ),
+    "an address stands for one name": Defence(
+        (
+            Edit(
+                _NAMES,
+                "            if len(self._hosts) >= self._most:\n                return None\n",
+                "            if len(self._hosts) >= self._most:\n                del self._hosts[0]\n",
+            ),
+        ),
+        (f"{_GIVEN}test_a_pool_that_is_used_up_gives_no_more",),
+    ),
+    "who resolves is who is to resolve now": Defence(
+        (Edit("gateway/resolve.py", "if asked is not self._dns:", "if False:"),),
+        ("tests/gateway/test_resolve.py::test_who_waits_through_an_edit_is_answered_by_the_new_policy",),
+    ),
+}
+
+READING: dict[str, Defence] = {**_HTTP, **_FIRST_BYTES, **_RESOLVED, **_TOLD}
