@@ -176,7 +176,7 @@ def test_a_step_of_the_clock_moves_no_expiry(
     run = mvmctl("ls", "-a", "--json").expect(0).json["sandboxes"][0]["run"]
     shown = mvmctl("audit", "show", "--json", run).expect(0).stdout
     days = {json.loads(line)["time"][:10] for line in shown.splitlines()}
-    assert len(days) == 2, "the wall clock did step for the product"
+    assert len(days) >= 2, "the wall clock did step for the product"
 
 
 # ---- 56: two edits at once

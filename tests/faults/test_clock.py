@@ -1,4 +1,4 @@
-"""The wall clock set forward or back by a day: no time limit ends sooner or later, and nothing is renewed."""
+"""The wall clock set forward or back by days: no time limit ends sooner or later, and nothing is renewed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ECHO, API, SILENT = "echo.example.test", "api.example.test", "silent.example.tes
 _SERVER = f"--dns=resolver={addresses.NAME_SERVERS[0]}"
 _HALF_A_HELLO = b"\x16\x03\x01"
 _PATIENCE_S = 15.0
-"""How much later than it should a time limit may end here: a machine may be slow, a day is longer."""
+"""How much later than it should a time limit may end here: a machine may be slow, days are longer."""
 _CLIENT = r"""
 import socket, sys, threading, time
 
@@ -44,7 +44,8 @@ print("up", flush=True)
 for line in sys.stdin:
     threading.Thread(target=attempt, args=line.split()).start()
 """
-_STEPS = pytest.mark.parametrize("step_s", [-DAY_S, DAY_S], ids=["back", "forward"])
+_BACK, _FORWARD = -9 * DAY_S, 9 * DAY_S
+_STEPS = pytest.mark.parametrize("step_s", [_BACK, _FORWARD], ids=["back", "forward"])
 
 
 class Timed:
@@ -85,16 +86,16 @@ def _expect_steps(mvmctl: Mvmctl) -> None:
     """By its record, each run did see the clock step."""
     for log in mvmctl.state.glob("runs/*/log.jsonl"):
         days = {line.partition('"time":"')[2][:10] for line in log.read_text().splitlines()}
-        assert len(days) == 2, days
+        assert len(days) >= 2, days
 
 
 @_STEPS
 def test_a_step_of_the_clock_moves_no_time_to_live(
     mvmctl: Mvmctl, internet: Internet, aftermath: Aftermath, tmp_path: Path, step_s: int
 ) -> None:
-    """Set back, a sandbox of four seconds ends in time; set forward, one of an hour goes on."""
+    """Set back, a sandbox of six seconds ends in time; set forward, one of an hour goes on."""
     aftermath.grant(internet.host("echo"))
-    lives = "4s" if step_s < 0 else "1h"
+    lives = "6s" if step_s < 0 else "1h"
     timed = Timed(mvmctl, tmp_path, f"--ttl={lives}", f"--network-allow={ECHO}:7")
     timed.clock.step(step_s)
     if step_s < 0:
@@ -140,7 +141,7 @@ def test_a_step_of_the_clock_moves_no_deadline(
     places = ((SILENT, 7), (API, 443), (unanswered.name, 7), (ECHO, 7))
     grants = [f"--network-allow={host}:{port}" for host, port in places]
     begun: list[tuple[Timed, dict[int, float]]] = []
-    for step_s in (-DAY_S, DAY_S):
+    for step_s in (_BACK, _FORWARD):
         directory = tmp_path / str(step_s)
         directory.mkdir()
         timed = Timed(mvmctl, directory, *grants, _SERVER)
