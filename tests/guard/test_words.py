@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _UNFINISHED = re.compile(r"\b(TOD[O]|FIXM[E]|XX[X])\b")
 _SLEEPERS = {
     "src/mvm/kernel/cgroups.py": "version 1 tells nobody when a group's last process has gone",
+    "tests/faults/memory.py": "memory that is given back is no event, so it looks again",
     "tests/kernel/test_cgroups.py": "as the module that it tries",
     "tests/support/leftovers.py": "the going of a mount or a cgroup is no event, so it looks again",
     "tests/support/upstream/control.py": "lets its event loop read packets until the mark among them came",
