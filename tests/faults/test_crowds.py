@@ -19,6 +19,7 @@ from mvm.policy.parse import parse_grant
 from mvm.supervisor.client import Client
 from mvm.supervisor.edit import edit
 from tests.faults.memory import expect_same_memory_after, same_memory
+from tests.support.worked import worked_s
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,12 +105,6 @@ def test_a_hundred_thousand_flows_through_one_sandbox_leave_its_gateway_as_it_wa
     running.finish(timeout_s=60).expect(0)
 
 
-def _worked(pid: int) -> float:
-    """How many seconds of a processor a process has used so far (proc_pid_stat(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 @pytest.mark.slow
 def test_a_days_worth_of_edits_in_a_minute(mvmctl: Mvmctl, internet: Internet, aftermath: Aftermath) -> None:
     """A host granted and taken back 720 times, with a flow of another open, which feels none of it."""
@@ -134,14 +129,14 @@ def test_a_days_worth_of_edits_in_a_minute(mvmctl: Mvmctl, internet: Internet, a
         return grant_less(policy, [grant]), ()
 
     pid = running.process.pid
-    began = time.process_time() + _worked(pid)
+    began = time.process_time() + worked_s(pid)
     with internet.watch() as outside, Client("edited", mvmctl.environment(), timeout=30.0) as client:
         for at in range(_EDITS // 4):
             edit(client, revoke if at % 2 else allow, by="test")
         with same_memory(pid):
             for at in range(_EDITS // 4, _EDITS):
                 edit(client, revoke if at % 2 else allow, by="test")
-    assert time.process_time() + _worked(pid) - began < 60, "of work: others share this machine"
+    assert time.process_time() + worked_s(pid) - began < 60, "of work: others share this machine"
     running.send(b"last\n")
     running.until("kept last\n")
     assert outside.besides_names == {}

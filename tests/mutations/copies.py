@@ -27,7 +27,11 @@ _LIMIT_S = 900
 """For what hangs: a busy machine may take its time."""
 _CHOSEN_COMMAND = "MVMCTL"
 _AT_ITS_END = "failed on teardown"
-_PATIENCE = (("tests/gateway/clients.py", "WAIT_S", 10.0), ("tests/escape/attempts.py", "_PATIENCE_S", 8.0))
+_PATIENCE = (
+    ("tests/gateway/clients.py", "WAIT_S", 10.0),
+    ("tests/escape/attempts.py", "_PATIENCE_S", 8.0),
+    ("tests/support/leftovers.py", "WITHIN_S", 10.0),
+)
 _LITTLE_S = 3.0
 
 
