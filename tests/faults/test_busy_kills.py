@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.faults
 
 ECHO = "echo.example.test"
-_KILLS = int(os.environ.get("MVM_KILLS", "20"))
+_KILLS = int(os.environ.get("MVM_KILLS", "10"))
 _SEED = int(os.environ.get("MVM_KILLS_SEED", "20261125"))
 _LATEST_S = 0.15
 _KILLED, _TOLD_AS_KILLED = -signal.SIGKILL, 128 + signal.SIGKILL

@@ -1,4 +1,7 @@
-"""Many of everything at once: sandboxes, starts of one name, flows, edits, and pipes that are used up."""
+"""Many of everything at once: sandboxes, starts of one name, flows, edits, and pipes that are used up.
+
+`MVM_FLOWS` and `MVM_SANDBOXES` say how many; `docs/explanation/faults.md` tells of the last long run.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +37,8 @@ pytestmark = pytest.mark.faults
 
 ECHO, OTHER = "echo.example.test", "other.example.test"
 _ROOT = os.geteuid() == 0
-_FLOWS = 100_000 if _ROOT else 20_000
-"""Whoever is root has the whole number; again as somebody else it would only take longer."""
-_CROWD = 500 if _ROOT else 100
-"""As many as an ordinary user surely has kernel keys for: each sandbox has a keyring."""
+_FLOWS = int(os.environ.get("MVM_FLOWS", "20000"))
+_CROWD = int(os.environ.get("MVM_SANDBOXES", "100"))
 _FEWEST = 10
 _EDITS = 1440
 _WARM = 2000
@@ -84,7 +85,7 @@ def _ask(running: Running, count: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_flows_through_one_sandbox_leave_its_gateway_as_it_was(
+def test_many_flows_through_one_sandbox_leave_its_gateway_as_it_was(
     mvmctl: Mvmctl, internet: Internet, aftermath: Aftermath
 ) -> None:
     """Each answered; descriptors the same, memory within five per cent of what it was after 2,000."""
@@ -159,7 +160,7 @@ def _crowd() -> int:
 
 
 @pytest.mark.slow
-def test_five_hundred_sandboxes_at_once_each_reach_what_is_theirs(
+def test_many_sandboxes_at_once_each_reach_what_is_theirs(
     mvmctl: Mvmctl, internet: Internet, aftermath: Aftermath
 ) -> None:
     """All stand together before the first ends; half are granted a host and reach it, the others nothing."""

@@ -43,12 +43,14 @@ class Defence(NamedTuple):
         red: names of tests, each of which fails then, by what it asserts and not by what it needs.
         green: names of tests, each of which passes even then: what is left still holds.
         lifeless: why no sandbox starts without it, or none reaches its host; empty wherever one does.
+        user_only: whether its tests mean something only as an ordinary user.
     """
 
     edits: tuple[Edit, ...]
     red: tuple[str, ...]
     green: tuple[str, ...] = ()
     lifeless: str = ""
+    user_only: bool = False
 
     @property
     def alive(self) -> tuple[str, ...]:

@@ -65,10 +65,12 @@ KERNEL: dict[str, Defence] = {
     "the list of keys is covered": Defence(
         (_LISTED,),
         (f"{_CONFINED}test_no_key_of_the_callers_is_listed[of the user]",),
+        user_only=True,
     ),
     "a session keyring of its own": Defence(
         (_LISTED, Edit(_INIT, "    syscalls.join_new_keyring()\n", "")),
         (f"{_CONFINED}test_no_key_of_the_callers_is_listed[of the session]",),
+        user_only=True,
     ),
     "init's words are hidden": Defence(
         (Edit(_INIT, '    syscalls.hide_arguments(b"mvm-init")\n', ""),),
