@@ -44,6 +44,22 @@ def test_up_as_json_names_the_run(mvmctl: Mvmctl, up: Callable[..., str]) -> Non
     assert mvmctl("audit", "show", started["run"]).expect(0).stdout.split()[1] == "run.started"
 
 
+@pytest.mark.parametrize(
+    ("argv", "status", "why"),
+    [(("nonesuch",), 127, "nonesuch: not found in the sandbox"), (("/etc",), 126, "/etc: permission denied")],
+)
+def test_a_command_that_can_not_run_is_told_detached_too(
+    mvmctl: Mvmctl, leftovers: Leftovers, argv: tuple[str, ...], status: int, why: str
+) -> None:
+    """With the status that a shell has for it, as in the foreground; the name stays free."""
+    refused = mvmctl("up", "-d", "--name", "agent", "--", *argv).expect(status)
+    assert (refused.stdout, refused.stderr) == ("", f"mvmctl: {why}\n")
+    shown = mvmctl("up", "-d", "--json", "--name", "agent", "--", *argv).expect(status).json
+    assert (shown["name"], shown["error"]) == ("agent", why)
+    leftovers.expect_none()
+    assert mvmctl("up", "-d", "--name", "agent", "--", "sleep", "30").expect(0).stdout == "agent\n"
+
+
 def test_a_name_is_made_up_where_none_is_given(mvmctl: Mvmctl, up: Callable[..., str]) -> None:
     """Up -d without --name prints a name that exec takes."""
     mvmctl("exec", up(), "--", "true").expect(0)

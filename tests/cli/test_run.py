@@ -117,6 +117,16 @@ def test_a_command_that_is_not_found_is_told(mvmctl: Mvmctl) -> None:
     assert "not found" in said
 
 
+def test_a_command_of_yours_that_is_not_seen_inside_says_how_it_is(mvmctl: Mvmctl, tmp_path: Path) -> None:
+    """A script in the caller's directory: the word that shows the directory, by which it runs."""
+    (tmp_path / "go.sh").write_text("#!/bin/sh\necho went\n")
+    (tmp_path / "go.sh").chmod(0o755)
+    tmp_path.chmod(0o755)
+    unseen = mvmctl("run", "--", "./go.sh", cwd=tmp_path).expect(127)
+    assert "./go.sh: not found in the sandbox; --workspace" in unseen.stderr
+    assert mvmctl("run", "--workspace", ".", "--", "./go.sh", cwd=tmp_path).expect(0).stdout == "went\n"
+
+
 def test_time_runs_out_with_124(mvmctl: Mvmctl, leftovers: Leftovers) -> None:
     """--timeout ends the sandbox with 124, at about that time; in time it changes nothing."""
     ended = mvmctl("run", "--timeout", "300ms", "--json", "--", "sleep", "60").expect(124)

@@ -76,10 +76,13 @@ def _detach(wanted: Wanted, *, as_json: bool) -> int:
     if as_json:
         from mvm.cli.printing import print_json
 
-        print_json({"schema": "mvm.started/1", **started})
-    else:
-        out(started["name"])
-    return 0
+        failed = {"error": started.failure} if started.failure else {}
+        print_json({"schema": "mvm.started/1", "name": started.name, "run": started.run, **failed})
+    elif not started.failure:
+        out(started.name)
+    if started.failure:
+        err(f"mvmctl: {started.failure}")
+    return started.status
 
 
 def _stay(wanted: Wanted, *, as_json: bool) -> int:

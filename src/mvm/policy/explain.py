@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _USUAL_PORT = 443
 _NEVER_OFFERED = frozenset({"loopback", "link-local", "metadata", "multicast", "unspecified"})
-_NAMES_OF_THIS_MACHINE = frozenset({"localhost", "localdomain", "ip6-localhost", "ip6-loopback"})
 _NAMES_OF_METADATA = frozenset(
     {
         "instance-data",  # EC2, from inside
@@ -181,17 +180,23 @@ def refusal_to_offer(host: Host) -> Remedy | None:
         host: what a grant would name.
     """
     from mvm.policy.addresses import classify
+    from mvm.policy.hosts import NAMES_OF_THIS_MACHINE
 
     if not isinstance(host, str):
         kind = classify(host)
-        return _never(f"a {kind} address is never opened on request") if kind in _NEVER_OFFERED else None
+        offered = kind not in _NEVER_OFFERED
+        return (
+            None
+            if offered
+            else _never(f"a {kind} address is offered by no hint; `private` in a grant opens it")
+        )
     if host in _NAMES_OF_METADATA:
         return _never(
             "a metadata service hands out the machine's own credentials: it is never opened on request"
         )
     if host == PORTAL:
         return _never("that name has the policy's own page, on port 80, and nothing else")
-    if host.rpartition(".")[2] in _NAMES_OF_THIS_MACHINE:
+    if host.rpartition(".")[2] in NAMES_OF_THIS_MACHINE:
         return _never("inside the sandbox that name is the sandbox itself")
     if host.endswith(_ASK_FOR_NAMES):
         return _never("it asks for the name of an address (RFC 1035 section 3.5), and is no host")

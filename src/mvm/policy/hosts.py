@@ -24,9 +24,13 @@ MAX_NAME = 253
 MAX_LABEL = 63
 """Characters of one label (RFC 1035 section 2.3.4)."""
 
+NAMES_OF_THIS_MACHINE = frozenset({"localhost", "localdomain", "ip6-localhost", "ip6-loopback"})
+"""Last labels of names that stand for whichever machine asks: inside a sandbox, for the sandbox itself."""
+
 _MOST_SHOWN = 60
 _IDEOGRAPHIC_STOP = "\u3002"  # what IDNA 2003 took for a dot
 _PLAIN_HINT = "write the host alone: a name (`api.example.com`) or an address (`192.0.2.7`, `2001:db8::7`)"
+_URL_HINT = "write the host and its port, no scheme and no path: `api.example.com:443`, or `host` and `port`"
 _ONE_HINT = "name each host in a grant of its own"
 _SUBDOMAINS_HINT = "name each host; a policy file has `subdomains = 1` and Python `mvm.subdomains()` for more"
 
@@ -154,7 +158,7 @@ def refuse_urls(text: str, place: Place) -> None:
         raise place.refused("proxy-url", f"a {shown(scheme)} URL names a proxy, not a destination", hint)
     if separator or text.startswith("//"):
         # The rest is not shown: a URL may hold a password.
-        raise place.refused("url-host", f"a URL ({shown(scheme[:16])}) is not a host", _PLAIN_HINT)
+        raise place.refused("url-host", f"a URL ({shown(scheme[:16])}) is not a host", _URL_HINT)
     if "@" in text:
         after = text.rpartition("@")[2]
         raise place.refused("user-info", f"there is user information before {shown(after)}", _PLAIN_HINT)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mvm.errors import Finding, PolicyRefused
+from mvm.policy.hosts import NAMES_OF_THIS_MACHINE
 from mvm.policy.model import Dns, Grant, Policy
 from mvm.terms import DnsMode, Preset
 
@@ -236,10 +237,19 @@ def _about_hosts(grants: Sequence[Grant], dns: Dns | None) -> Iterable[Finding]:
         if isinstance(grant.host, str):
             if "xn--" in grant.host:
                 yield from _about_name(grant, grant.host)
-            if not grant.private and grant.host in static:
+            if grant.host.rpartition(".")[2] in NAMES_OF_THIS_MACHINE:
+                yield _about_this_machine(grant)
+            elif not grant.private and grant.host in static:
                 yield from _about_addresses(grant, static[grant.host])
         elif not grant.private:
             yield from _about_addresses(grant, (grant.host,))
+
+
+def _about_this_machine(grant: Grant) -> Finding:
+    message = f"{spell_grant(grant)} opens nothing: inside the sandbox {grant.host} is the sandbox itself"
+    named = f"--dns-static db.test=127.0.0.1 --network-allow db.test:{grant.port},private"
+    hint = f"name the service of this machine: {named}"
+    return _warning("names-itself", grant, message, hint)
 
 
 def _about_name(grant: Grant, name: HostName) -> Iterable[Finding]:
@@ -253,13 +263,14 @@ def _about_name(grant: Grant, name: HostName) -> Iterable[Finding]:
 
 def _about_addresses(grant: Grant, addresses: Iterable[Address]) -> Iterable[Finding]:
     from mvm.policy.addresses import AddressClass, classify
+    from mvm.policy.parse import format_grant
 
     for address in addresses:
         kind = classify(address)
         if kind is not AddressClass.PUBLIC:
-            why = f"{address} is not public ({kind}), nor the grant `private`"
+            why = f"{address} is not public ({kind}), and the grant does not say `private`"
             message = f"{spell_grant(grant)} opens nothing: {why}"
-            hint = "leave it out; only a service of your own network needs `private`"
+            hint = f"leave it out; a service of your own network needs {format_grant(grant)},private"
             yield _warning("needs-private", grant, message, hint)
             return
 

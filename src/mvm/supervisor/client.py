@@ -5,7 +5,6 @@ Owns the conversation, blocking. What the words mean stands in `supervisor.contr
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from mvm import errors
@@ -212,6 +211,6 @@ def policy_of_description(answer: Message) -> Policy:
 
 def not_started_text(message: Message) -> tuple[str, int]:
     """Say why a command was not started, and the status a shell gives for that (126, 127)."""
-    code = int(str(message["errno"]))
-    why = os.strerror(code).lower()
-    return f"{message['not_started']}: {why}", 127 if code == 2 else 126
+    from mvm.supervisor.listeners import why_unstarted
+
+    return why_unstarted(str(message["not_started"]), int(str(message["errno"])))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mvm import errors
 from mvm.audit.state import CONSOLE_FILE, RUNS, state_directory
@@ -29,6 +29,21 @@ if TYPE_CHECKING:
     from mvm.supervisor.request import Request
 
 
+class StartedAway(NamedTuple):
+    """A sandbox that stands without its caller.
+
+    Attributes:
+        name, run: what it is called.
+        failure: why its command could not be started, or empty; it is gone then.
+        status: the exit status for that, else 0.
+    """
+
+    name: str
+    run: str
+    failure: str
+    status: int
+
+
 def console_path(environ: Mapping[str, str], run: str) -> str:
     """Where the console output of a run is kept."""
     return f"{state_directory(environ)}/{RUNS}/{run}/{CONSOLE_FILE}"
@@ -41,8 +56,8 @@ def start_detached(
     *,
     told: Told = in_silence,
     warned: Callable[[Finding], None],
-) -> dict[str, str]:
-    """Start a sandbox in a process of its own and come back when it stands.
+) -> StartedAway:
+    """Start a sandbox in a process of its own and come back when its command runs.
 
     Args:
         request: what was asked.
@@ -50,9 +65,6 @@ def start_detached(
         cwd: the caller's working directory, absolute.
         told: is told of what takes long before it starts.
         warned: is told, before it starts, of each thing that is no error.
-
-    Returns:
-        Its `name` and `run`.
 
     Raises:
         UsageError, PolicyRefused, BackendUnavailable, AuditError: nothing was started.
@@ -72,11 +84,14 @@ def start_detached(
                 try:
                     sandbox = supervisor.add(prepared, environ)
                     streams = Streams("log", "log", console_path(environ, plan.run))
-                    Foreground(supervisor, sandbox, environ, streams).start()
+
+                    def known(failure: str, status: int) -> None:
+                        _say(say, StartedAway(plan.name, plan.run, failure, status)._asdict())
+
+                    Foreground(supervisor, sandbox, environ, streams).start(known)
                 except errors.MvmError as error:
                     _say(say, {"error": error.message, "hint": error.hint, "exit": error.exit_code})
                     os._exit(error.exit_code)
-                _say(say, {"name": plan.name, "run": plan.run})
                 supervisor.loop.run()
             status = 0
         finally:
@@ -88,11 +103,14 @@ def start_detached(
         _, status = os.waitpid(pid, 0)
         msg = f"the sandbox's process ended at once (status {os.waitstatus_to_exitcode(status)})"
         raise errors.BackendUnavailable(msg, hint="mvmctl run, in the foreground, shows more")
-    words: dict[str, str] = json.loads(said)
+    words = json.loads(said)
     if "error" in words:
         os.waitpid(pid, 0)
         raise _error(words)
-    return words
+    started = StartedAway(**words)
+    if started.failure:
+        os.waitpid(pid, 0)  # its name is free again when this is told
+    return started
 
 
 def _error(words: Mapping[str, object]) -> errors.MvmError:

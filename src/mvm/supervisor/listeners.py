@@ -5,6 +5,8 @@ Owns these two shapes, so that whoever tells need not know who listens.
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 
     from mvm.audit.denial import Denial
     from mvm.gateway.failure import Failure
+
+_EXIT_NOT_FOUND, _EXIT_NOT_RUN = 127, 126
 
 
 class Listener:
@@ -44,3 +48,10 @@ class Job:
         failed: Callable[[int, str], None],
     ) -> None:
         self.started, self.ended, self.failed = started, ended, failed
+
+
+def why_unstarted(tried: str, code: int) -> tuple[str, int]:
+    """Say why a command could not be started, by the kernel's error, and the status for that, as env(1)."""
+    if code == errno.ENOENT:
+        return f"{tried}: not found in the sandbox", _EXIT_NOT_FOUND
+    return f"{tried}: {os.strerror(code).lower()}", _EXIT_NOT_RUN

@@ -11,20 +11,22 @@ import signal
 from typing import TYPE_CHECKING, NamedTuple
 
 from mvm.plan.plan import Command
-from mvm.supervisor.listeners import Job, Listener
+from mvm.supervisor.listeners import Job, Listener, why_unstarted
 from mvm.supervisor.material import in_silence
 from mvm.supervisor.notices import Notices
 from mvm.supervisor.prepare import prepare
 from mvm.supervisor.process import Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mvm.images.image import Told
     from mvm.supervisor.request import Request
     from mvm.supervisor.story import Sandbox
     from mvm.supervisor.streams import Capture, Tap
     from mvm.supervisor.terminal import Terminal
+
+    Known = Callable[[str, int], None]
 
 _FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _KEYBOARD = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
@@ -86,6 +88,10 @@ def run(
         return foreground.finish()
 
 
+def _unasked(_failure: str, _status: int) -> None:
+    """Nobody waits to know whether the command runs: its streams say so."""
+
+
 class Foreground(Listener):
     """The first command of one sandbox, joined to this process.
 
@@ -106,10 +112,16 @@ class Foreground(Listener):
         self._taps: list[Tap] = []
         self._captures: dict[int, Capture] = {}
         self._main = 0
+        self._known: Known = _unasked
         sandbox.listeners += [self._notices, self]
 
-    def start(self) -> None:
-        """Start the first command, if there is one, and take its signals."""
+    def start(self, known: Known = _unasked) -> None:
+        """Start the first command, if there is one, and take its signals.
+
+        Args:
+            known: is called once it runs, with "" and 0; or with why it can't, and the status for that.
+        """
+        self._known = known
         for signum in (*_FORWARDED, *_KEYBOARD):
             self._supervisor.on_signal(signum, self._on_signal)
         for finding in self._sandbox.request.warnings:
@@ -118,6 +130,7 @@ class Foreground(Listener):
         plan = self._sandbox.plan
         if not argv:
             self._notices.say(f"{plan.name} is up; mvmctl exec {plan.name} -- CMD runs a command in it")
+            known("", 0)
             return
         size = _size_of_terminal() if self._streams == Streams() and os.isatty(0) else None
         command = Command(argv, plan.view.environ, plan.workdir, size)
@@ -161,10 +174,14 @@ class Foreground(Listener):
             self._terminal = Terminal(self._supervisor.loop, controlling)
             self._notices.raw = True
             self._supervisor.on_signal(signal.SIGWINCH, self._on_resize)
+        self._known("", 0)
 
     def _not_started(self, code: int, tried: str) -> None:
-        why = "not found in the sandbox" if code == errno.ENOENT else os.strerror(code).lower()
-        self._notices.say(f"{tried}: {why}")
+        why, status = why_unstarted(tried, code)
+        if code == errno.ENOENT and os.path.exists(tried):
+            why += "; --workspace shows it a directory of yours, -v others"
+        self._notices.say(why)
+        self._known(why, status)
 
     def _on_resize(self, _signum: int) -> None:
         if self._terminal is not None:

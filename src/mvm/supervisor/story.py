@@ -26,6 +26,7 @@ from mvm.gateway.names import POOLS
 from mvm.supervisor import registry
 from mvm.supervisor.control import Control
 from mvm.supervisor.handed import check_streams
+from mvm.supervisor.listeners import why_unstarted
 from mvm.supervisor.opening import record_start
 from mvm.terms import Outcome
 
@@ -210,7 +211,7 @@ class Sandbox:
             case NotStarted(number, code, tried):
                 self._jobs.pop(number).failed(code, tried)
                 if number == self._main:
-                    self.finish(Outcome.FAILED, status=127 if code == 2 else 126)
+                    self.finish(Outcome.FAILED, status=why_unstarted(tried, code)[1])
             case Exited(number, status):
                 job = self._jobs.pop(number, None)
                 if job is not None:
