@@ -28,10 +28,20 @@ class Notices(Listener):
         colour: whether to use any.
         of: the running sandbox whose policy can be changed, or None for the flags of its next start.
         raw: whether lines must end in CR LF, since the terminal is in raw mode.
+        of_tool: whether it is started for a tool, whose hosts stand in its document and not in flags.
     """
 
-    def __init__(self, descriptor: int, *, colour: bool, of: str | None = None, raw: bool = False) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        *,
+        colour: bool,
+        of: str | None = None,
+        raw: bool = False,
+        of_tool: bool = False,
+    ) -> None:
         self._descriptor, self._colour, self._of, self.raw = descriptor, colour, of, raw
+        self._of_tool = of_tool
         self._shown = 0
         self._failures: set[tuple[str, int, str]] = set()
 
@@ -53,7 +63,7 @@ class Notices(Listener):
         self._shown += 1
         if self._shown > _MOST_SHOWN:
             return
-        self.say(f"denied by policy: {describe(denial, of=self._of)}")
+        self.say(f"denied by policy: {describe(denial, of=self._of, of_tool=self._of_tool)}")
         if self._shown == _MOST_SHOWN:
             self.say("further denials are counted, not shown")
 
@@ -79,22 +89,25 @@ class Notices(Listener):
         flags = list(dict.fromkeys(d["remedy"]["flag"] for d in denials if d["remedy"]["flag"] is not None))
         what = "1 attempt was" if total == 1 else f"{total} attempts were"
         self.say(f"{what} denied by policy, in run {result['run']}")
-        if flags:
+        if flags and not self._of_tool:
             self.say(f"to allow them: {' '.join(flags)}")
 
 
-def describe(denial: dict[str, object], *, of: str | None = None) -> str:
+def describe(denial: dict[str, object], *, of: str | None = None, of_tool: bool = False) -> str:
     """Say one denial (`mvm.denial/1`) in a line: what, why, and the remedy.
 
     Args:
         denial: what was denied.
         of: the sandbox whose live policy would be changed, or None for the flag of its next start.
+        of_tool: whether its policy is that of a tool, which no flag changes.
     """
     host, port = denial["host"] or denial["address"], denial["port"]
     layer, remedy = denial["layer"], denial["remedy"]
     assert isinstance(remedy, dict), "a denial has a remedy"
     what = f"{layer} {_place(str(host), port) if host is not None else '(unknown destination)'}"
     advice = f"; allow with {how_to_allow(remedy['flag'], of)}" if remedy["flag"] else f"; {remedy['text']}"
+    if of_tool and remedy["flag"]:
+        advice = "; the tool has it not among its hosts: they stand in the capability file"
     return f"{what} [{denial['reason']}]{advice}"
 
 

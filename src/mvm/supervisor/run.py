@@ -107,7 +107,7 @@ class Foreground(Listener):
     ) -> None:
         self._supervisor, self._sandbox, self._streams = supervisor, sandbox, streams
         colour = os.isatty(2) and not environ.get("NO_COLOR")
-        self._notices = Notices(2, colour=colour)
+        self._notices = Notices(2, colour=colour, of_tool=bool(sandbox.request.decided))
         self._terminal: Terminal | None = None
         self._taps: list[Tap] = []
         self._captures: dict[int, Capture] = {}

@@ -298,7 +298,7 @@ def _limit(plan: Plan) -> tuple[Cgroup | None, list[tuple[int, int]]]:
             cgroup.remove()
         msg = f"nothing on this machine lets this user limit {', '.join(sorted(unheld))}"
         raise BackendUnavailable(
-            msg, hint="leave that limit out, or run where a cgroup can be made: systemd-run --user --scope"
+            msg, hint="leave that limit out, or have what mvmctl doctor names beside `limits`"
         )
     return cgroup, rlimits
 
