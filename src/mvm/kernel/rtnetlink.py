@@ -5,6 +5,7 @@ One function per request; decides nothing. IPv4 and IPv6 by the type of the addr
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -26,17 +27,19 @@ _RTM_NEWLINK, _RTM_GETLINK = 16, 18
 _RTM_NEWADDR = 20
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 _RTM_NEWNEIGH = 28
-_IFF_UP, _IFF_RUNNING = 0x1, 0x40
+_IFF_UP = 0x1
 _RTMGRP_LINK = 1
 _NEWS_BYTES = 1 << 16
-_IFA_F_NODAD = 0x02
+_IFA_F_NODAD, _IFA_F_NOPREFIXROUTE = 0x02, 0x200  # linux/if_addr.h
 _AF_INET, _AF_INET6 = 2, 10
 _TABLE_MAIN = 254
 _PROTO_BOOT = 3
 _SCOPE_LINK, _SCOPE_HOST = 253, 254
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 18, 28
+_CHOSEN_INDEX = 1 << 20  # far above what the kernel counts up to by itself
+_IFLA_OPERSTATE, _IF_OPER_UP, _IFINFOMSG_BYTES = 16, b"\x06", 16
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _NDA_DST, _NDA_LLADDR, _NUD_PERMANENT = 1, 2, 0x80
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
 
@@ -61,7 +64,8 @@ class Link:
 
     Attributes:
         up: it was brought up.
-        running: it carries packets: the other end is up too, and the kernel has taken note of that.
+        running: the other end is up too, and the kernel has taken note of that (RFC 2863; its own flag
+            IFF_RUNNING says so of a link that it has not looked at yet, too).
     """
 
     index: int
@@ -102,12 +106,17 @@ class RouteSocket:
         self._add(_RTM_NEWLINK, _link(index, _IFF_UP, _IFF_UP), f"bring up link {index}", create=False)
 
     def address(self, index: int, address: Address) -> None:
-        """Give a link an address, without duplicate address detection, and without a network around it."""
-        flags = _IFA_F_NODAD if address.version == 6 else 0
-        body = struct.pack("=BBBBi", _family(address), address.max_prefixlen, flags, 0, index)
+        """Give a link an address, without duplicate address detection, and without a network around it.
+
+        IPv6 would make a network of one address too, by a route that comes before one of `route_local`, and
+        is what the link's first packets meet: they would be forwarded, and not taken in.
+        """
+        body = struct.pack("=BBBBi", _family(address), address.max_prefixlen, 0, 0, index)
         body += netlink.attribute(_IFA_LOCAL, address.packed) + netlink.attribute(
             _IFA_ADDRESS, address.packed
         )
+        if address.version == 6:
+            body += netlink.attribute(_IFA_FLAGS, struct.pack("=I", _IFA_F_NODAD | _IFA_F_NOPREFIXROUTE))
         self._add(_RTM_NEWADDR, body, f"add address {address}")
 
     def neighbour(self, index: int, address: Address, ethernet: bytes) -> None:
@@ -157,11 +166,17 @@ class RouteSocket:
     def veth(self, name: str, peer: str, peer_namespace: int, ethernet: tuple[bytes, bytes]) -> None:
         """A pair of joined links: `name` here, `peer` in the namespace of that descriptor.
 
-        `ethernet` are their addresses, in that order.
+        `ethernet` are their addresses, in that order. Each gets a number of its own: where both are, say, the
+        second of their namespace, the kernel takes a second to note that they run (linkwatch_urgent_event).
         """
-        far = _link(0) + netlink.text(_IFLA_IFNAME, peer) + netlink.attribute(_IFLA_ADDRESS, ethernet[1])
+        index = _CHOSEN_INDEX + int.from_bytes(os.urandom(2)) * 2
+        far = (
+            _link(index + 1)
+            + netlink.text(_IFLA_IFNAME, peer)
+            + netlink.attribute(_IFLA_ADDRESS, ethernet[1])
+        )
         far += netlink.attribute(_IFLA_NET_NS_FD, struct.pack("=i", peer_namespace))
-        body = _link(0) + netlink.text(_IFLA_IFNAME, name) + netlink.attribute(_IFLA_ADDRESS, ethernet[0])
+        body = _link(index) + netlink.text(_IFLA_IFNAME, name) + netlink.attribute(_IFLA_ADDRESS, ethernet[0])
         body += netlink.nested(
             _IFLA_LINKINFO,
             netlink.text(_IFLA_INFO_KIND, "veth"),
@@ -181,18 +196,20 @@ class RouteSocket:
 
     def links(self) -> tuple[Link, ...]:
         """All links here; a module that is loaded may have put some that are down into every namespace."""
-        found = (struct.unpack_from("=BxHiI", entry) for entry in self._list(_RTM_GETLINK, _link(0)))
-        return tuple(
-            Link(index=index, up=bool(flags & _IFF_UP), running=bool(flags & _IFF_RUNNING))
-            for _family, _kind, index, flags in found
-        )
+        return tuple(_read_link(entry) for entry in self._list(_RTM_GETLINK, _link(0)))
 
     def await_running(self, index: int) -> None:
-        """Wait until a link that is up carries packets: the kernel sees to that after it acknowledged it."""
+        """Wait until a link that is up carries packets: the kernel sees to that after it acknowledged it.
+
+        It says so a moment before the link has a queue, and what is sent in between is lost; but it does both
+        under one lock (net/core/link_watch.c), so a change that waits for that lock ends the moment.
+        """
         with netlink.open_socket(netlink.NETLINK_ROUTE) as news:
             news.bind((0, _RTMGRP_LINK))
             while not any(link.index == index and link.running for link in self.links()):
                 news.recv(_NEWS_BYTES)
+        self.link_up(index)
+        self.commit()
 
     def _list(self, kind: int, body: bytes) -> Iterator[bytes]:
         return netlink.dump(self._socket, kind, body)
@@ -207,6 +224,12 @@ class RouteSocket:
                 link = struct.unpack("=i", values[_RTA_OIF])[0] if _RTA_OIF in values else 0
                 found.append(Route(kind=entry[7], link=link, gateway=_RTA_GATEWAY in values))
         return tuple(found)
+
+
+def _read_link(entry: bytes) -> Link:
+    index, flags = struct.unpack_from("=4xiI", entry)
+    state = dict(netlink.attributes(entry[_IFINFOMSG_BYTES:])).get(_IFLA_OPERSTATE)
+    return Link(index=index, up=bool(flags & _IFF_UP), running=state == _IF_OPER_UP)
 
 
 def own_addresses(candidates: Iterable[Address]) -> frozenset[Address]:
