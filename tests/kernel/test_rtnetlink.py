@@ -73,6 +73,10 @@ def test_every_address_may_be_made_local(anywhere: str) -> None:
     assert in_namespace(act) == (anywhere, str(own))
 
 
+_WIRES = 40
+"""One in eight lost its first packet once: that is seen in so many."""
+
+
 @pytest.mark.parametrize(("near", "far"), [("10.9.0.1", "10.9.0.2"), ("fd00:9::1", "fd00:9::2")])
 def test_a_wire_carries_at_once(near: str, far: str) -> None:
     """Once it runs, it carries the first packet, in both families; its route has no gateway."""
@@ -121,11 +125,13 @@ def test_a_wire_carries_at_once(near: str, far: str) -> None:
             server.close()
             return client.recv(10)
 
-    try:
-        said = in_namespace(act)
-    except TimeoutError:
-        said = in_namespace(act)  # a processor that was away for a second looks like a lost packet, once
-    assert said == b"through"
+    late = 0
+    for _ in range(_WIRES):
+        try:
+            assert in_namespace(act) == b"through"
+        except TimeoutError:
+            late += 1  # a processor that was away for a second looks like a lost packet, once
+    assert late <= 1
 
 
 def test_a_default_route_is_seen_as_one() -> None:

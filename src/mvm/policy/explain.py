@@ -184,12 +184,9 @@ def refusal_to_offer(host: Host) -> Remedy | None:
 
     if not isinstance(host, str):
         kind = classify(host)
-        offered = kind not in _NEVER_OFFERED
-        return (
-            None
-            if offered
-            else _never(f"a {kind} address is offered by no hint; `private` in a grant opens it")
-        )
+        if kind in _NEVER_OFFERED:
+            return _never(f"a {kind} address is offered by no hint; `private` in a grant opens it")
+        return None
     if host in _NAMES_OF_METADATA:
         return _never(
             "a metadata service hands out the machine's own credentials: it is never opened on request"
